@@ -28,6 +28,8 @@ public struct AstraNetError: Error, Hashable, Sendable {
         public static let addressInUse = Code(description: "address in use")
         /// This machine does not have the address.
         public static let addressNotAvailable = Code(description: "address not available")
+        /// The process may not listen at the address, for example at a port below 1024.
+        public static let permissionDenied = Code(description: "permission denied")
         /// The node could not listen at the address for another reason, or could not connect to it.
         public static let unreachable = Code(description: "unreachable")
     }

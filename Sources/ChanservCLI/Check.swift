@@ -23,7 +23,8 @@ struct Check: AsyncParsableCommand {
               chanserv check && chanserv reload
             """)
 
-    @Option(help: ArgumentHelp("The configuration file.", valueName: "file"))
+    @Option(
+        name: [.customShort("c"), .long], help: ArgumentHelp("The configuration file.", valueName: "file"))
     var config = "chanserv.yaml"
 
     func run() async throws {
@@ -35,9 +36,9 @@ struct Check: AsyncParsableCommand {
                 StandardError.write("warning: \(warning)")
             }
         } catch {
-            for problem in error.problems { StandardError.write(problem) }
+            for problem in error.problems { StandardError.report(problem) }
             throw ExitCode(error.code.exitCode)
         }
-        print("\(config) is fine")
+        try StandardOutput.write("\(config) is fine\n")
     }
 }

@@ -18,13 +18,13 @@ struct ChanservCommand: AsyncParsableCommand {
                    plugin test: a case failed
               64   the command line is wrong
               65   the configuration or a plugin is wrong
+              66   post: the request body cannot be read
               69   unavailable: an address is in use, no host
                    answers, a limit is reached, a plugin does
                    not start in time, or similar
               70   internal error in chanserv
               130  post, mesh, bench: interrupted
-              141  post, mesh: the reader of standard output
-                   closed it
+              141  the reader of standard output closed it
             """,
         version: version,
         subcommands: [
@@ -41,7 +41,9 @@ struct ChanservCommand: AsyncParsableCommand {
         signal(SIGCHLD, SIG_DFL)
         FreedMemory.keep()
         TimeSlice.requestShort()
+        let arguments = Array(CommandLine.arguments.dropFirst())
         do {
+            try CommandPath.check(arguments)
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
@@ -49,7 +51,38 @@ struct ChanservCommand: AsyncParsableCommand {
                 try command.run()
             }
         } catch {
-            exit(withError: error)
+            end(with: error, arguments)
         }
+    }
+
+    /// Reports an error, or prints the help or the version that was asked for, and ends the process.
+    private static func end(with error: any Error, _ arguments: [String]) -> Never {
+        let code = exitCode(for: error)
+        switch error {
+        case let error as SystemError where error.isClosedOutput:
+            Glibc.exit(CommandOutcome.outputClosed.exitCode)
+        case let problem as CommandLineProblem:
+            end(with: problem)
+        case is ExitCode:
+            break
+        case _ where code == .success:
+            do {
+                // The parser puts names of arguments in brackets, also '-'.
+                try StandardOutput.write(fullMessage(for: error).replacing("<->  ", with: "-    ") + "\n")
+            } catch {
+                Glibc.exit(error.isClosedOutput ? CommandOutcome.outputClosed.exitCode : 1)
+            }
+        case _ where code == .validationFailure:
+            end(with: CommandLineProblem(error, arguments: arguments))
+        default:
+            StandardError.report(message(for: error))
+        }
+        Glibc.exit(code.rawValue)
+    }
+
+    private static func end(with problem: CommandLineProblem) -> Never {
+        StandardError.report(problem.message)
+        StandardError.write("see '\(problem.command) --help'")
+        Glibc.exit(ExitCode.validationFailure.rawValue)
     }
 }

@@ -5,6 +5,7 @@ import HostConfiguration
 struct Mesh: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows the hosts of a mesh, their services and the paths to them.",
+        usage: "chanserv mesh [<options>]",
         discussion: """
             Joins the mesh as a client, waits until its view of the mesh is stable, and prints it as a table. Nodes \
             that cannot be joined are reported on standard error.
@@ -53,10 +54,11 @@ struct Mesh: AsyncParsableCommand {
     var output = MeshFormat.text
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Time limit for joining and waiting for a stable view together, such as 500ms or 1m30s. (default: 10s)",
             valueName: "duration"),
-        transform: { try ValueGrammar.duration($0) })
+        transform: timeLimit)
     var timeout = Duration.seconds(10)
 
     func run() async throws {

@@ -5,6 +5,7 @@ import HostConfiguration
 struct Post: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Posts a request and prints the sources and frames it receives.",
+        usage: "chanserv post <vaddr> [-] [<options>]",
         discussion: """
             Prints headers and frames on standard output as they arrive. Failures go to standard error. If standard \
             error is a terminal, it also shows a progress line.
@@ -33,6 +34,7 @@ struct Post: AsyncParsableCommand {
             EXIT CODES
               0    the request and every source succeeded
               1    the request or a source failed
+              66   the body cannot be read
               69   no node, or no host that offers the address,
                    could be reached in time
               130  interrupted
@@ -75,22 +77,24 @@ struct Post: AsyncParsableCommand {
     var meta: String?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Time limit for the whole request, such as 30s. The server receives it too and ends the request then; Go "
                 + "servers do not receive it. (default: no limit)",
             valueName: "duration"),
-        transform: { try ValueGrammar.duration($0) })
+        transform: duration)
     var deadline: Duration?
 
     @Option(help: ArgumentHelp("The environment of the address.", valueName: "name"))
     var environment = ""
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Time limit for joining, for finding the address and for opening each source, such as 500ms or 1m30s. It "
                 + "does not limit the transfer of frames. (default: 10s)",
             valueName: "duration"),
-        transform: { try ValueGrammar.duration($0) })
+        transform: timeLimit)
     var timeout = Duration.seconds(10)
 
     @Option(help: ArgumentHelp("The output format: text, json or raw.", valueName: "format"))
@@ -102,6 +106,9 @@ struct Post: AsyncParsableCommand {
     func validate() throws {
         guard !vAddr.isEmpty else { throw ValidationError("the virtual address is empty") }
         if let standardInput, standardInput != "-" {
+            if !join.isEmpty, [vAddr, standardInput].contains(where: { (try? HostAddress(joinable: $0)) != nil }) {
+                throw ValidationError("unexpected argument '\(standardInput)': give each node with its own --join")
+            }
             throw ValidationError("unexpected argument '\(standardInput)': give the body with --body")
         }
         if [standardInput, body, bodyFile].filter({ $0 != nil }).count > 1 {

@@ -7,6 +7,7 @@ import Logging
 struct Router: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Runs a router, which relays services and streams between nodes.",
+        usage: "chanserv router --listen <address> ... [<options>]",
         discussion: """
             Hosts, clients and other nodes join a router. They reach each other through it, or directly where a direct \
             link is possible. A router has no routes, no plugins and no configuration file. To make a host with routes \
@@ -31,7 +32,7 @@ struct Router: AsyncParsableCommand {
         parsing: .upToNextOption,
         help: ArgumentHelp(
             "The addresses to listen on, one or more. Port 0 selects a free port.", valueName: "address"),
-        transform: { try HostAddress($0) })
+        transform: { try HostAddress($0, for: .listenOption) })
     var listen: [HostAddress]
 
     @Option(

@@ -6,6 +6,7 @@ import Logging
 struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serves the routes of a configuration file.",
+        usage: "chanserv serve [<options>]",
         discussion: """
             Logs to standard error. The line 'ready: listening on …' gives the addresses.
 
@@ -26,7 +27,8 @@ struct Serve: AsyncParsableCommand {
               chanserv serve --log-level debug --log-format json
             """)
 
-    @Option(help: ArgumentHelp("The configuration file.", valueName: "file"))
+    @Option(
+        name: [.customShort("c"), .long], help: ArgumentHelp("The configuration file.", valueName: "file"))
     var config = "chanserv.yaml"
 
     @Option(help: ArgumentHelp("The lowest level to log.", valueName: "level"))
@@ -53,7 +55,5 @@ struct Serve: AsyncParsableCommand {
         }
     }
 }
-
-extension Logger.Level: @retroactive ExpressibleByArgument {}
 
 extension LogFormat: ExpressibleByArgument {}

@@ -19,6 +19,10 @@ struct SystemError: Error, Equatable, CustomStringConvertible {
 
     var description: String { "\(what): \(reason)" }
 
+    /// Whether the reader of standard output closed it. Commands then end without a message and with
+    /// ``CommandOutcome/outputClosed``.
+    var isClosedOutput: Bool { code == EPIPE && what == StandardOutput.failure }
+
     /// The C library's text for the error number.
     var reason: String { String(cString: strerror(code)) }
 }
@@ -51,10 +55,35 @@ func waitUntilReady(_ descriptor: Int32, _ events: Int32) {
     _ = poll(&entry, 1, -1)
 }
 
+/// Standard output of this process.
+enum StandardOutput {
+    fileprivate static let failure = "cannot write standard output"
+
+    /// Writes text.
+    static func write(_ text: String) throws(SystemError) {
+        try write(bytes: Array(text.utf8))
+    }
+
+    /// Writes bytes.
+    static func write(bytes: [UInt8]) throws(SystemError) {
+        let result = bytes.withUnsafeBytes { bytes in
+            Result { () throws(SystemError) in try writeAll(bytes, to: STDOUT_FILENO, name: "standard output") }
+        }
+        try result.get()
+    }
+}
+
 /// Standard error of this process.
 enum StandardError {
     /// Writes a line. Control characters are escaped, because a message can contain text from plugins or other hosts.
     static func write(_ line: String) { draw(line.visible + "\n") }
+
+    /// Reports an error on one line: with the prefix `chanserv: `, or as it is if it begins with `file:line:column: `,
+    /// which editors and terminals can jump to.
+    static func report(_ problem: String) {
+        let hasPlace = problem.prefixMatch(of: #/[^:]+:\d+:\d+: /#) != nil
+        write(hasPlace ? problem : "chanserv: \(problem)")
+    }
 
     /// Writes text as it is, including control sequences.
     ///

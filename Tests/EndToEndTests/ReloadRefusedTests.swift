@@ -79,7 +79,7 @@ extension EndToEnd {
                         host.process.kill(SIGHUP)
                         let reason = try await host.process.errorLine(with: "error chanserv: reload: ")
                         #expect(reason.contains(mistake.reason), "\(mistake.name): \(reason)")
-                        _ = try await host.process.errorLine(with: "reload rejected")
+                        _ = try await host.process.errorLine(with: "reload refused")
                         for (vAddr, version) in [("drill", 0), ("other", 1)] {
                             let report = try await client.report(vAddr, "stats")
                             #expect(report["version"] == version, "\(mistake.name)")

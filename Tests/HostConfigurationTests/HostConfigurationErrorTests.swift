@@ -40,7 +40,7 @@ private func with(_ more: String) -> String {
                 "c.yaml:1:1: unknown key 'nodes'; did you mean 'node'?",
                 "c.yaml:2:17: expected an address such as 127.0.0.1:5555: '127.0.0.1' has no port",
                 "c.yaml:2:41: duplicate address 127.0.0.1:1 (first: line 2, column 28)",
-                "c.yaml:2:61: expected an address such as 127.0.0.1:5555, found the integer 5; put it in quotes",
+                "c.yaml:2:61: expected an address such as 127.0.0.1:5555, found the integer 5: write 127.0.0.1:5",
                 "c.yaml:2:71: expected a duration such as 30s, found a list",
                 "c.yaml:4:3: unknown key 'compresion'; did you mean 'compression'?",
                 "c.yaml:5:16: expected true or false, found the text 'maybe'",
@@ -117,11 +117,40 @@ private func with(_ more: String) -> String {
         ("node: {listen: }", "1:16: expected an address such as 127.0.0.1:5555, found nothing"),
         (
             "node: {listen: ':80'}",
-            "1:16: expected an address such as 127.0.0.1:5555: ':80' has no host (all addresses of this machine are 0.0.0.0)"
+            "1:16: expected an address such as 127.0.0.1:5555: ':80' has no host: write 127.0.0.1:80, "
+                + "or 0.0.0.0:80 for all addresses"
         ),
         (
             "node: {listen: 'a:65536'}",
             "1:16: expected an address such as 127.0.0.1:5555: '65536' is not a port (0 to 65535)"
+        ),
+        (
+            "node: {listen: 29500}",
+            "1:16: expected an address such as 127.0.0.1:5555, found the integer 29500: write 127.0.0.1:29500, "
+                + "or 0.0.0.0:29500 for all addresses"
+        ),
+        (
+            "node: {join: 29500}",
+            "1:14: expected an address such as 127.0.0.1:5555, found the integer 29500: write 127.0.0.1:29500"
+        ),
+        (
+            "node: {listen: '*:29501'}",
+            "1:16: expected an address such as 127.0.0.1:5555: '*' is not a host: write 0.0.0.0 for all IPv4 addresses "
+                + "or [::] for all"
+        ),
+        (
+            "node: {join: 'http://127.0.0.1:29500/x'}",
+            "1:14: expected an address such as 127.0.0.1:5555: 'http://127.0.0.1:29500/x' is a URL: "
+                + "write 127.0.0.1:29500"
+        ),
+        (
+            "node: {join: 'a:1, b:2'}",
+            "1:14: expected an address such as 127.0.0.1:5555: 'a:1, b:2' has several addresses: "
+                + "write several addresses as a list"
+        ),
+        (
+            "node: {join: 'a:70000'}",
+            "1:14: expected an address such as 127.0.0.1:5555: '70000' is not a port (1 to 65535)"
         ),
         ("node: {listen: 'a:'}", "1:16: expected an address such as 127.0.0.1:5555: 'a:' has no port"),
         ("node: {listen: 'a:b'}", "1:16: expected an address such as 127.0.0.1:5555: 'b' is not a port (0 to 65535)"),
@@ -137,7 +166,7 @@ private func with(_ more: String) -> String {
         ),
         ("node: {listen: '[::1]80'}", "1:16: expected an address such as 127.0.0.1:5555: '[::1]80' has no port"),
         ("node: {listen: 'a b:80'}", "1:16: expected an address such as 127.0.0.1:5555: 'a b' is not a host name"),
-        ("node: {join: 'a:0'}", "1:14: expected an address such as 127.0.0.1:5555: port 0 cannot be joined"),
+        ("node: {join: 'a:0'}", "1:14: expected an address such as 127.0.0.1:5555: '0' is not a port (1 to 65535)"),
         ("node: {join: [{a: 1}]}", "1:15: expected an address such as 127.0.0.1:5555, found a mapping"),
         ("node: {environment: ''}", "1:21: expected an environment such as staging, found an empty text"),
         (
@@ -175,7 +204,7 @@ private func with(_ more: String) -> String {
         ("{timeouts: {serving: 8761h}}", "1:32: 8761h is more than a year (8760h)"),
         (
             "{timeouts: {serving: -1s}}",
-            "1:32: expected a duration such as 30s, or none: '-1s' does not begin with a number"
+            "1:32: expected a duration such as 30s, or none: '-1s' is negative"
         ),
         ("{timeouts: {chan_accept: 0s}}", "1:36: the timeout must be more than 0"),
         ("{error_mass: {limit: 0}}", "1:32: 0 is not from 1 to 1000000"),
@@ -187,8 +216,8 @@ private func with(_ more: String) -> String {
         ("{drain: none}", "1:19: expected a duration such as 30s: 'none' does not begin with a number"),
         (
             "{batch_size: 64kb}",
-            "1:24: expected a size such as 64KiB: '64kb' has an unknown unit "
-                + "(known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)"
+            "1:24: expected a size such as 64KiB: '64kb' has an unknown unit; "
+                + "did you mean 64KiB (65536) or 64kB (64000)?"
         ),
         ("{batch_size: 0}", "1:24: 0 is not from 1B to 64MiB"),
         ("{batch_size: 65MiB}", "1:24: 65MiB is not from 1B to 64MiB"),

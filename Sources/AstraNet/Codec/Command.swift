@@ -60,5 +60,8 @@ extension Command: CustomStringConvertible {
         .follow: "FOLLOW", .discover: "DISCOVER", .rst: "RST", .reads: "READS", .shared: "SHARED", .taken: "TAKEN",
     ]
 
+    /// Whether this node knows the command.
+    var isKnown: Bool { Self.names[self] != nil }
+
     public var description: String { Self.names[self] ?? "command \(rawValue)" }
 }

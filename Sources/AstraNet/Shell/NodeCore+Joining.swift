@@ -7,6 +7,7 @@ extension NodeCore {
     /// State of joining, under one lock.
     struct Joining {
         var plan = JoinPlan()
+        var warnings = JoinWarnings()
         /// Tasks that keep a target joined. They are resumed when the node is closed.
         var joinWaiters: [UInt32: Waiter] = [:]
         var lastWaiterID: UInt32 = 0
@@ -146,14 +147,19 @@ extension NodeCore {
             let now = self.now
             switch result {
             case .success(let addresses):
-                self.joining.withLockedValue { $0.plan.lookedUp(target, addresses, now: now, jitter: jitter) }
+                self.joining.withLockedValue {
+                    $0.plan.lookedUp(target, addresses, now: now, jitter: jitter)
+                    $0.warnings.joined(.name(HostPort(host: target.host, port: target.port).description))
+                }
             case .failure(let error):
-                self.joining.withLockedValue { $0.plan.lookedUp(target, nil, now: now, jitter: jitter) }
-                self.log.info(
-                    "join failed",
-                    metadata: [
-                        "address": "\(target.host):\(target.port)", "reason": "\(SocketNetwork.reason(error))",
-                    ])
+                let address = HostPort(host: target.host, port: target.port).description
+                let isWarning = self.joining.withLockedValue {
+                    $0.plan.lookedUp(target, nil, now: now, jitter: jitter)
+                    return $0.warnings.failed(.name(address), now: now)
+                }
+                self.log.log(
+                    level: isWarning ? .warning : .info, "join failed",
+                    metadata: ["address": "\(address)", "reason": "\(SocketNetwork.reason(error))"])
             }
             if !self.isClosed { self.tick() }
         }
@@ -169,7 +175,8 @@ extension NodeCore {
             case .success(let up):
                 if hosts.isEmpty || hosts.contains(up.peer) {
                     let isWanted = self.joining.withLockedValue { joining in
-                        joining.plan.connected(address, up.link.id, coveredBy: up.isRetired ? up.peer : nil)
+                        joining.warnings.joined(.address(address.printed))
+                        return joining.plan.connected(address, up.link.id, coveredBy: up.isRetired ? up.peer : nil)
                     }
                     guard isWanted else {
                         return up.link.close(AstraNetError(.closed, "the address is not to be joined any more"))
@@ -187,10 +194,16 @@ extension NodeCore {
             }
             let jitter = self.jitter
             let now = self.now
-            let pause = self.joining.withLockedValue { $0.plan.failed(address, now: now, jitter: jitter) }
+            let (pause, isWarning) = self.joining.withLockedValue { joining in
+                let isOwn = failure as? AstraNetError == LinkMachine.peerIsThisNode
+                return (
+                    joining.plan.failed(address, now: now, jitter: jitter),
+                    hosts.isEmpty && joining.warnings.failed(.address(address.printed), isOwn: isOwn, now: now)
+                )
+            }
             guard !self.isClosed else { return }
             self.log.log(
-                level: hosts.isEmpty ? .info : .debug, "join failed",
+                level: isWarning ? .warning : hosts.isEmpty ? .info : .debug, "join failed",
                 metadata: [
                     "address": "\(address.printed)", "reason": "\(SocketNetwork.reason(failure))",
                     "retry in": "\(pause.inMilliseconds)",
@@ -212,7 +225,8 @@ extension NodeCore {
             case .failure(let error): up.fail(error)
             case .success(let channel):
                 let timer = eventLoop.scheduleTask(in: timeout) {
-                    up.fail(AstraNetError(.deadlineExceeded, "no handshake from \(address.printed) in time"))
+                    up.fail(
+                        HandshakeFailure.late(within: UInt64(clamping: timeout.nanoseconds), isDialled: true))
                     channel.close(promise: nil)
                 }
                 up.futureResult.whenComplete { _ in timer.cancel() }

@@ -126,12 +126,22 @@ package struct SocketNetwork: LinkNetwork {
         switch (error as? IOError)?.errnoCode {
         case EADDRINUSE: .addressInUse
         case EADDRNOTAVAIL: .addressNotAvailable
+        case EACCES: .permissionDenied
         default: .unreachable
         }
     }
 
+    /// Describes the failure of an established connection.
+    static func connectionFailure(_ error: any Error) -> (isReset: Bool, reason: String) {
+        switch (error as? IOError)?.errnoCode {
+        // The system reports EPIPE for a write after a reset.
+        case ECONNRESET, EPIPE: (true, "the connection was reset by the peer")
+        default: (false, "the connection failed: \(reason(error))")
+        }
+    }
+
     /// Returns the system's message of an error, without the NIO error around it.
-    static func reason(_ error: any Error) -> String {
+    package static func reason(_ error: any Error) -> String {
         switch error {
         case let error as AstraNetError: error.message
         case let error as IOError: String(cString: strerror(error.errnoCode))

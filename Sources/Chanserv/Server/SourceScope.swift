@@ -348,7 +348,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         let error = ChanservError(
             .deadlineExceeded,
             !end.wasAccepted
-                ? "chan accept timeout: the client did not take the source in \(timeout)"
+                ? "chan accept timeout: the client did not take the source in \(timeout.notation)"
                 : isLateWrite ? "sending frames: frame write timeout" : RequestScope.servingTimeout)
         end.connection?.abort(error.description)
         request.handling.configuration.onChanError(error)

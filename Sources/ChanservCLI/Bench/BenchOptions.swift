@@ -62,8 +62,9 @@ struct BenchOptions: ParsableArguments {
     var runs = 1
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp("Time limit for each run, such as 90s or 10m. (default: 5m)", valueName: "duration"),
-        transform: { try ValueGrammar.duration($0) })
+        transform: timeLimit)
     var timeout = Duration.seconds(300)
 
     @Flag(help: "Print one JSON object instead of a table.")
@@ -71,7 +72,6 @@ struct BenchOptions: ParsableArguments {
 
     func validate() throws {
         guard (1...1_000).contains(runs) else { throw ValidationError("--runs must be from 1 to 1000") }
-        guard timeout > .zero else { throw ValidationError("--timeout must be more than 0") }
         if !join.isEmpty && plugin != nil {
             throw ValidationError("--plugin applies to a host that bench starts: omit it, or omit --join")
         }

@@ -66,6 +66,8 @@ final class BenchSession: Sendable {
             return 0
         } catch is CancellationError {
             return Self.interruptedCode
+        } catch let error as SystemError where error.isClosedOutput {
+            return CommandOutcome.outputClosed.exitCode
         } catch {
             let isInterrupted = state.withLockedValue { $0.isInterrupted }
             if !isInterrupted { StandardError.write("chanserv: \(error)") }
@@ -123,7 +125,7 @@ final class BenchSession: Sendable {
             compressedVAddr: host == nil ? options.compressedVaddr ?? options.vaddr : BenchHost.compressedVAddr,
             contents: options.verify ? contents() : nil, hostID: host?.id, tally: tally,
             executor: options.pool ? nil : node.executor)
-        for vAddr in Set([bench.vAddr, bench.compressedVAddr]).sorted() { try await probe(vAddr, bench) }
+        for vAddr in Set([bench.vAddr, bench.compressedVAddr]).sorted() { try await probe(vAddr, bench, node) }
 
         let progress = BenchProgress(workload.name, runs: options.runs, tally)
         defer { progress.end() }
@@ -146,11 +148,16 @@ final class BenchSession: Sendable {
 
     /// Posts one request, to report before the measurement that no host offers the address or that another plugin
     /// answers.
-    private func probe(_ vAddr: String, _ bench: BenchContext) async throws {
+    private func probe(_ vAddr: String, _ bench: BenchContext, _ node: Node) async throws {
         do {
             try await AnswerReader(.smallest, at: vAddr, bench, tally: Tally()).readInTurn()
         } catch let error as BenchError {
             throw BenchError(.failed, "\(error) (does '\(vAddr)' lead to the Load plugin?)")
+        } catch let error as ChanservError where [.notFound, .deadlineExceeded].contains(error.code) {
+            let missing = MissingOffer(
+                vAddr: vAddr, environment: options.environment, names: node.listing.services.map(\.offer.name))
+            let message = missing?.message(waited: Client.Configuration().dialTimeout)
+            throw BenchError(.unavailable, message ?? "\(vAddr): \(error)")
         } catch let error as ChanservError where Self.unavailable.contains(error.code) {
             throw BenchError(.unavailable, "\(vAddr): \(error)")
         } catch let error as ChanservError where error.code != .cancelled {
@@ -212,7 +219,6 @@ final class BenchSession: Sendable {
     }
 
     private func write(_ text: String) throws {
-        var text = text
-        try text.withUTF8 { try writeAll(UnsafeRawBufferPointer($0), to: STDOUT_FILENO, name: "standard output") }
+        try StandardOutput.write(text)
     }
 }

@@ -5,6 +5,7 @@ import ChanservHost
 struct Cancel: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Cancels one open request of a running host.",
+        usage: "chanserv cancel <id> [<options>]",
         discussion: """
             Ends the request and all of its sources. The client receives the error 'cancelled by the operator', \
             followed by the text of --reason. The cancellation does not count as a failure of the route.
@@ -35,7 +36,7 @@ struct Cancel: AsyncParsableCommand {
 
     func run() async throws {
         try await options.run { path in
-            let report = try await ControlClient.ask(.cancel(id, reason: reason), at: path, as: CancelAnswer.self)
+            let report = try await options.ask(.cancel(id, reason: reason), at: path, as: CancelAnswer.self)
             if options.json {
                 try options.write(report)
             } else {

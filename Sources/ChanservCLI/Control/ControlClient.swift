@@ -1,6 +1,7 @@
 import ChanservHost
 import FoundationEssentials
 import Glibc
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 
@@ -12,6 +13,16 @@ enum ControlClient {
     /// Maximum length of a line in bytes. The status of thousands of routes is shorter.
     private static let maximumLineLength = 64 << 20
 
+    /// The time limit of a command.
+    enum Limit: Sendable {
+        /// Only ``readTimeout``.
+        case none
+        /// For each line of the host, which may send one in each interval.
+        case eachAnswer(Duration, interval: Duration = .zero)
+        /// For the whole command.
+        case total(Duration)
+    }
+
     /// Sends `request` and calls `onProgress` with each progress line.
     ///
     /// - Returns: the result.
@@ -20,8 +31,10 @@ enum ControlClient {
     static func ask<Progress: Codable & Sendable, Result: Codable & Sendable>(
         _ request: ControlRequest, at path: String,
         as answer: ControlAnswer<Progress, Result>.Type = ControlAnswer<Progress, Result>.self,
-        _ onProgress: (Progress) async throws -> Void = { _ in }
+        within limit: Limit = .none, _ onProgress: (Progress) async throws -> Void = { _ in }
     ) async throws -> Result {
+        let started = ContinuousClock.now
+        let expired = NIOLockedValueBox(false)
         let channel = try await connect(to: path)
         return try await channel.executeThenClose { inbound in
             var lines = inbound.makeAsyncIterator()
@@ -29,7 +42,9 @@ enum ControlClient {
                 // A busy host sends an error and closes, possibly before it reads the request. Its answer takes
                 // precedence over the failure of the send.
                 let unsent = await sendFailure(request, channel.channel)
-                while let line = try await next(&lines, channel.channel) {
+                while let line = try await next(
+                    &lines, channel.channel, by: deadline(limit, since: started), expired)
+                {
                     let answer = try JSONDecoder().decode(answer, from: Data(line.readableBytesView))
                     if let error = answer.error { throw ControlFailure(error) }
                     if let result = answer.result { return result }
@@ -41,13 +56,34 @@ enum ControlClient {
                     exitCode: 70,
                     ["cannot decode the answer of the host at '\(path)'; is it another version? (\(error))"])
             } catch let error as IOError {
-                throw ControlFailure(exitCode: 69, ["lost the connection to the host at '\(path)': \(error)"])
+                throw ControlFailure(exitCode: 69, ["lost the connection to the host at '\(path)': \(reason(error))"])
             } catch let error as ChannelError {
                 throw ControlFailure(exitCode: 69, ["lost the connection to the host at '\(path)': \(error)"])
             }
             try Task.checkCancellation()
+            guard expired.withLockedValue({ $0 }) else {
+                throw ControlFailure(exitCode: 69, ["the host at '\(path)' exited before it answered"])
+            }
             throw ControlFailure(
-                exitCode: 69, ["the host at '\(path)' exited, or sent nothing for \(readTimeout)"])
+                exitCode: 69,
+                ["the host at '\(path)' did not answer within \(text(limit)) (it may be stopped)"])
+        }
+    }
+
+    /// Returns the time at which the wait for a line ends.
+    private static func deadline(_ limit: Limit, since start: ContinuousClock.Instant) -> ContinuousClock.Instant {
+        switch limit {
+        case .none: .now + readTimeout
+        case .eachAnswer(let time, let interval): .now + time + interval
+        case .total(let time): min(start + time, .now + readTimeout)
+        }
+    }
+
+    private static func text(_ limit: Limit) -> String {
+        switch limit {
+        case .none: ValueGrammar.text(readTimeout)
+        case .eachAnswer(let time, _): ValueGrammar.text(time)
+        case .total(let time): ValueGrammar.text(min(time, readTimeout))
         }
     }
 
@@ -63,7 +99,9 @@ enum ControlClient {
                     }
                 }
         } catch {
-            throw ControlFailure(exitCode: 69, [problem(with: path, error)])
+            var failure = ControlFailure(exitCode: 69, [problem(with: path, error)])
+            failure.isNoHost = [ENOENT, ECONNREFUSED].contains((error as? IOError)?.errnoCode)
+            throw failure
         }
     }
 
@@ -72,7 +110,16 @@ enum ControlClient {
         if let error = error as? IOError, error.errnoCode == EACCES {
             return "cannot connect to '\(path)': only root and the user that the host runs as may use it"
         }
-        return "no host answers at '\(path)': \(reason(error))"
+        return "no host answers at '\(path)': \(cause(error))"
+    }
+
+    private static func cause(_ error: any Error) -> String {
+        let reason = reason(error)
+        return switch (error as? IOError)?.errnoCode {
+        case ENOENT: "\(reason): no host runs with this control socket"
+        case ECONNREFUSED: "\(reason): the host that created this socket has ended"
+        default: reason
+        }
     }
 
     private static func sendFailure(_ request: ControlRequest, _ channel: any Channel) async -> (any Error)? {
@@ -90,9 +137,14 @@ enum ControlClient {
     }
 
     private static func next(
-        _ lines: inout NIOAsyncChannelInboundStream<ByteBuffer>.AsyncIterator, _ channel: any Channel
+        _ lines: inout NIOAsyncChannelInboundStream<ByteBuffer>.AsyncIterator, _ channel: any Channel,
+        by deadline: ContinuousClock.Instant, _ expired: NIOLockedValueBox<Bool>
     ) async throws -> ByteBuffer? {
-        let timeout = channel.eventLoop.scheduleTask(in: TimeAmount(readTimeout)) { channel.close(promise: nil) }
+        let time = TimeAmount(max(.zero, ContinuousClock.now.duration(to: deadline)))
+        let timeout = channel.eventLoop.scheduleTask(in: time) {
+            expired.withLockedValue { $0 = true }
+            channel.close(promise: nil)
+        }
         defer { timeout.cancel() }
         return try await lines.next()
     }

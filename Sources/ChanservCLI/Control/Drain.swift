@@ -5,6 +5,7 @@ import ChanservHost
 struct Drain: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Withdraws a route of a running host and waits for its requests.",
+        usage: "chanserv drain <vaddr> [<options>]",
         discussion: """
             Withdraws the virtual address at once, so that new requests go to other hosts. Open requests may continue \
             for the route's 'drain' time (default 30s); the host cancels the rest. The command waits for the end of \
@@ -34,7 +35,7 @@ struct Drain: AsyncParsableCommand {
     func run() async throws {
         try await options.run { path in
             var last: DrainReport.Progress?
-            let report = try await ControlClient.ask(.drain(vAddr), at: path, as: DrainAnswer.self) { progress in
+            let report = try await options.ask(.drain(vAddr), at: path, as: DrainAnswer.self) { progress in
                 // A repeated or empty progress line would tell the operator nothing new.
                 if progress != last, progress.requests + progress.sources > 0 {
                     StandardError.write(

@@ -5,6 +5,7 @@ import ChanservHost
 struct Enable: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Enables a drained or withdrawn route of a running host.",
+        usage: "chanserv enable <vaddr> [<options>]",
         discussion: """
             The host offers the virtual address again at once. If the route is still draining, its open requests \
             continue. If failures have withdrawn the route, their count restarts at 0; further failures can withdraw \
@@ -25,7 +26,7 @@ struct Enable: AsyncParsableCommand {
 
     func run() async throws {
         try await options.run { path in
-            let report = try await ControlClient.ask(.enable(vAddr), at: path, as: EnableAnswer.self)
+            let report = try await options.ask(.enable(vAddr), at: path, as: EnableAnswer.self)
             if options.json {
                 try options.write(report)
             } else {

@@ -5,6 +5,7 @@ import ChanservHost
 struct Reload: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Reloads the configuration and the plugins of a running host.",
+        usage: "chanserv reload [<options>]",
         discussion: """
             The whole reload takes effect, or none of it: after any error the host serves on as before. The command \
             waits for the result and prints the changes on standard output. Errors and warnings go to standard error. \
@@ -25,9 +26,9 @@ struct Reload: AsyncParsableCommand {
 
     func run() async throws {
         try await options.run { path in
-            let report = try await ControlClient.ask(.reload, at: path, as: ReloadAnswer.self)
+            let report = try await options.ask(.reload, at: path, as: ReloadAnswer.self)
             for warning in report.warnings { StandardError.write("warning: \(warning)") }
-            for reason in report.reasons { StandardError.write(reason) }
+            for reason in report.reasons { StandardError.report(reason) }
             if options.json { try options.write(report) } else { try options.write(text: Self.text(report) + "\n") }
             if report.result == .refused { throw ExitCode(65) }
         }
@@ -35,8 +36,8 @@ struct Reload: AsyncParsableCommand {
 
     static func text(_ report: ReloadReport) -> String {
         switch report.result {
-        case .unchanged: return "nothing has changed; still serving generation \(report.generation)"
-        case .refused: return "reload rejected; still serving generation \(report.generation)"
+        case .unchanged: return "\(report.unchangedText); still serving generation \(report.generation)"
+        case .refused: return "reload refused; still serving generation \(report.generation)"
         case .changed: return "generation \(report.generation): \(report.changes)"
         }
     }

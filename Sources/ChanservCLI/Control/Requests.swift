@@ -5,6 +5,7 @@ import ChanservHost
 struct Requests: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Lists the open requests of a running host.",
+        usage: "chanserv requests [<vaddr>] [<options>]",
         discussion: """
             A request is open until the last of its sources has ended. The list begins with the oldest request and has \
             at most 10,000 entries; a last line counts the others.
@@ -55,20 +56,20 @@ struct Requests: AsyncParsableCommand {
         try await options.run { path in
             guard watch else {
                 let request = ControlRequest.requests(vAddr, every: nil)
-                return try show(try await ControlClient.ask(request, at: path, as: RequestsAnswer.self), after: "")
+                return try show(try await options.ask(request, at: path, as: RequestsAnswer.self))
             }
             let request = ControlRequest.requests(vAddr, every: .seconds(1))
-            try await options.watch(request, at: path, as: RequestsAnswer.self) { report, separator in
-                try show(report, after: separator)
+            try await options.watch(request, at: path, as: RequestsAnswer.self) {
+                RequestsText.render($0)
             }
         }
     }
 
-    private func show(_ report: RequestsReport, after separator: String) throws {
+    private func show(_ report: RequestsReport) throws {
         if options.json {
             try options.write(report)
         } else {
-            try options.write(text: separator + RequestsText.render(report))
+            try options.write(text: RequestsText.render(report))
         }
     }
 }

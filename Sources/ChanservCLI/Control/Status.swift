@@ -5,6 +5,7 @@ import ChanservHost
 struct Status: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows the state of a running host.",
+        usage: "chanserv status [<options>]",
         discussion: """
             Shows the routes, the plugins, the worker processes, the number of requests that older generations still \
             serve, and the last reload.
@@ -56,19 +57,19 @@ struct Status: AsyncParsableCommand {
         try await options.run { path in
             guard watch else {
                 return try show(
-                    try await ControlClient.ask(.status(every: nil), at: path, as: StatusAnswer.self), after: "")
+                    try await options.ask(.status(every: nil), at: path, as: StatusAnswer.self))
             }
-            try await options.watch(.status(every: .seconds(1)), at: path, as: StatusAnswer.self) { report, separator in
-                try show(report, after: separator)
+            try await options.watch(.status(every: .seconds(1)), at: path, as: StatusAnswer.self) {
+                StatusText.render($0)
             }
         }
     }
 
-    private func show(_ report: StatusReport, after separator: String) throws {
+    private func show(_ report: StatusReport) throws {
         if options.json {
             try options.write(report)
         } else {
-            try options.write(text: separator + StatusText.render(report))
+            try options.write(text: StatusText.render(report))
         }
     }
 }

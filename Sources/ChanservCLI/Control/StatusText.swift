@@ -6,6 +6,8 @@ enum StatusText {
         let listening = report.listening.isEmpty ? "nowhere" : "on \(report.listening.joined(separator: ", "))"
         var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
         text += "listening \(listening)\n"
+        if let id = report.host { text += "id on the mesh: \(id.visible)\n" }
+        if let stop = report.stopping { text += stopping(stop) }
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + TextTable.render(routes(report.routes))
         if !report.plugins.isEmpty { text += "\n" + TextTable.render(plugins(report.plugins)) }
@@ -20,6 +22,13 @@ enum StatusText {
         text += "\nlibraries in memory: \(copies), \(ByteCount(report.retained.bytes)); reloads: "
         text += "\(reloads.changed) changed, \(reloads.unchanged) unchanged, \(reloads.refused) refused\n"
         return text
+    }
+
+    private static func stopping(_ stop: StatusReport.Stopping) -> String {
+        let elapsed = ValueGrammar.text(.seconds(stop.elapsedMilliseconds / 1_000))
+        let drain = ValueGrammar.text(.milliseconds(stop.drainMilliseconds))
+        let requests = "\(stop.requestsOpen) open \(stop.requestsOpen == 1 ? "request" : "requests")"
+        return "stopping for \(elapsed), up to \(drain) for \(requests)\n"
     }
 
     private static func reload(_ last: StatusReport.LastReload) -> String {

@@ -122,7 +122,9 @@ final class MeshSession: Sendable {
                 shown = picture.withoutRoundTrips
                 // On a terminal: cursor home, clear screen, then the table.
                 let page =
-                    redraws ? "\u{1B}[H\u{1B}[2J\(text)" : isFirst || request.format == .json ? text : "\n" + text
+                    redraws
+                    ? Terminal.page(text, width: Terminal.width(of: STDOUT_FILENO))
+                    : isFirst || request.format == .json ? text : "\n" + text
                 await write(page)
             }
             next = await change(&changes) ? MeshSnapshot(node.listing, environment: request.environment) : nil

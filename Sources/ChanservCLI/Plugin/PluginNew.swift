@@ -5,6 +5,7 @@ struct PluginNew: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "new",
         abstract: "Creates a folder with a working plugin as a starting point.",
+        usage: "chanserv plugin new <name> [<options>]",
         discussion: """
             The plugin answers a request with one source per word. The folder has its source code and these files.
 
@@ -56,7 +57,7 @@ struct PluginNew: AsyncParsableCommand {
     var sdk: String?
 
     func validate() throws {
-        if sdk != nil && language != .swift { throw ValidationError("--sdk needs --language swift.") }
+        if sdk != nil && language != .swift { throw ValidationError("--sdk needs --language swift") }
     }
 
     func run() async throws {
@@ -64,10 +65,10 @@ struct PluginNew: AsyncParsableCommand {
         do {
             try PluginFolder.write(plugin.files, to: name.text)
         } catch {
-            StandardError.write("\(error)")
+            StandardError.report("\(error)")
             throw ExitCode(error.code == .exists ? 64 : 69)
         }
-        print(
+        try StandardOutput.write(
             """
             Created a \(language.title) plugin in \(name.text)/. Next steps:
 
@@ -80,6 +81,7 @@ struct PluginNew: AsyncParsableCommand {
               chanserv post \(name.text) --body 'hi mesh'
 
             To serve it from another chanserv.yaml, copy the plugin and the route from \(name.text)/chanserv.yaml.
+
             """)
     }
 }
@@ -102,12 +104,14 @@ struct PluginIncludeDir: AsyncParsableCommand {
             """)
 
     func run() async throws {
+        let path: String
         do {
-            print(try IncludeFolder.path())
+            path = try IncludeFolder.path()
         } catch {
-            StandardError.write("\(error)")
+            StandardError.report("\(error)")
             throw ExitCode(69)
         }
+        try StandardOutput.write("\(path)\n")
     }
 }
 

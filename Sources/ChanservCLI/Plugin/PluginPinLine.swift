@@ -24,13 +24,14 @@ struct PluginPinLine: ParsableCommand {
     var file: String
 
     func run() throws {
+        let pin: PluginPin
         do {
-            let pin = try PluginPin(path: file)
-            print("sha256: \(pin.digest)")
-            for refusal in pin.refusals { StandardError.write("warning: the host would refuse \(file): \(refusal)") }
+            pin = try PluginPin(path: file)
         } catch {
-            StandardError.write("\(error)")
+            StandardError.report("\(error)")
             throw ExitCode(65)
         }
+        try StandardOutput.write("sha256: \(pin.digest)\n")
+        for refusal in pin.refusals { StandardError.write("warning: the host would refuse \(file): \(refusal)") }
     }
 }

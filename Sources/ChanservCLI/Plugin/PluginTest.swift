@@ -8,6 +8,7 @@ struct PluginTest: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "test",
         abstract: "Tests whether a plugin follows the rules of chanserv_plugin.h.",
+        usage: "chanserv plugin test <file> [<options>]",
         discussion: """
             Runs about 40 cases. Each case runs in its own process with a time limit and a memory limit, so a plugin \
             that crashes, hangs or calls exit fails only that case. The table on standard output has one line per \
@@ -44,15 +45,16 @@ struct PluginTest: AsyncParsableCommand {
     var json = false
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Time limit for each case. A case that exceeds it fails. (default: 20s)", valueName: "duration"),
-        transform: { try ValueGrammar.duration($0) })
+        transform: timeLimit)
     var timeout = CaseProcess.Limits().time
 
     func validate() throws {
         for name in only where !ConformanceCase.all.contains(where: { $0.name == name }) {
             throw ValidationError(
-                "There is no case '\(name)'; the cases are \(ConformanceCase.all.map(\.name).joined(separator: ", ")).")
+                "there is no case '\(name)'; the cases are \(ConformanceCase.all.map(\.name).joined(separator: ", "))")
         }
     }
 
@@ -67,15 +69,24 @@ struct PluginTest: AsyncParsableCommand {
                 ["chanserv", "plugin", "run-case", name, "--memory", "\(limits.memory)"] + subject.arguments
             }
             var before: ConformanceRun.Result?
+            var outputFailure: SystemError?
             results = try await run.run(cases) { result in
-                if !json { print(ConformanceText.line(result, after: before), terminator: "") }
+                do throws(SystemError) {
+                    if !json, outputFailure == nil {
+                        try StandardOutput.write(ConformanceText.line(result, after: before))
+                    }
+                } catch {
+                    outputFailure = error
+                }
                 before = result
             }
+            if let outputFailure { throw outputFailure }
         } catch let error as PluginLoadError {
-            StandardError.write("\(error)")
+            StandardError.report("\(error)")
             throw ExitCode(65)
         }
-        print(json ? ConformanceJSON.render(order.file, results) : ConformanceText.total(results), terminator: "")
+        try StandardOutput.write(
+            json ? ConformanceJSON.render(order.file, results) : ConformanceText.total(results))
         if results.contains(where: { $0.verdict.outcome == .fail }) { throw ExitCode(1) }
     }
 }
@@ -101,7 +112,7 @@ struct PluginTestArguments: ParsableArguments {
         do {
             return try ConformanceInput(file: file, configuration: config, requests: request)
         } catch {
-            for problem in error.errors { StandardError.write("\(problem)") }
+            for problem in error.errors { StandardError.report("\(problem)") }
             throw ExitCode(65)
         }
     }

@@ -48,6 +48,13 @@ final class CommandOutput: Sendable {
         }
     }
 
+    /// Removes the progress line.
+    func clear() async {
+        await writeError {
+            self.clearProgress(); return ""
+        }
+    }
+
     /// Ends the progress line with a line feed, so that it stays visible.
     func finish() async {
         await writeError { self.progressIsShown.withLockedValue { exchange(&$0, with: false) } ? "\n" : "" }
@@ -66,11 +73,7 @@ final class CommandOutput: Sendable {
         StandardError.draw("\r\u{1B}[K")
     }
 
-    private static func terminalWidth() -> Int {
-        var size = winsize()
-        guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
-        return Int(size.ws_col)
-    }
+    private static func terminalWidth() -> Int { Terminal.width(of: STDERR_FILENO) ?? 80 }
 }
 
 private func exchange<T>(_ value: inout T, with new: T) -> T {

@@ -1,5 +1,7 @@
 /// Counts of a request in progress.
 struct PostProgress: Sendable, Equatable {
+    /// The address for which the client waits until a host offers it and accepts the request; `nil` when it does not.
+    var waitsFor: String?
     /// Number of announced sources.
     var announced = 0
     /// Number of sources that ended, with or without a failure.
@@ -19,7 +21,8 @@ struct PostProgress: Sendable, Equatable {
     func line(rate: Double, width: Int) -> String {
         let failures = failed == 0 ? "" : " (\(failed) failed)"
         let line =
-            "sources: \(open) open, \(done) done\(failures)  frames: \(frames)"
+            waitsFor.map { "waiting for a host that offers '\($0.visible)'" }
+            ?? "sources: \(open) open, \(done) done\(failures)  frames: \(frames)"
             + "  bytes: \(ByteCount(bytes))  rate: \(ByteCount(Int(rate)))/s"
         // The last column stays free: some terminals wrap as soon as it is written.
         return String(line.prefix(max(0, width - 1)))

@@ -29,6 +29,8 @@ enum CommandOutcome: Sendable, Equatable {
     case failed
     /// No node could be joined, or no node offers the address.
     case unavailable
+    /// The body of the request cannot be read.
+    case noInput
     /// The reader of standard output closed it.
     case outputClosed
     /// A signal stopped the command.
@@ -40,6 +42,7 @@ enum CommandOutcome: Sendable, Equatable {
         case .complete: 0
         case .failed: 1
         case .unavailable: 69
+        case .noInput: 66
         // The exit codes that a shell shows for a command ended by SIGPIPE or SIGINT.
         case .outputClosed: 128 + 13
         case .interrupted: 128 + 2

@@ -21,11 +21,12 @@ final class PostSession: Sendable {
 
     private let request: PostRequest
     private let output = CommandOutput()
-    private let progress = NIOLockedValueBox(PostProgress())
+    private let progress: NIOLockedValueBox<PostProgress>
     private let state = NIOLockedValueBox(State())
 
     init(_ request: PostRequest) {
         self.request = request
+        progress = NIOLockedValueBox(PostProgress(waitsFor: request.vAddr))
     }
 
     func run() async -> CommandOutcome {
@@ -48,10 +49,15 @@ final class PostSession: Sendable {
         await drawing.value
 
         let progress = progress.withLockedValue { $0 }
-        let elapsed = (ContinuousClock.now - started) / .seconds(1)
-        await output.draw(progress, rate: elapsed > 0 ? Double(progress.bytes) / elapsed : 0)
-        await output.finish()
-        let outcome = state.withLockedValue { $0.verdict } ?? (progress.failed == 0 ? .complete : .failed)
+        let verdict = state.withLockedValue { $0.verdict }
+        if progress.announced > 0 || verdict == nil {
+            let elapsed = (ContinuousClock.now - started) / .seconds(1)
+            await output.draw(progress, rate: elapsed > 0 ? Double(progress.bytes) / elapsed : 0)
+            await output.finish()
+        } else {
+            await output.clear()
+        }
+        let outcome = verdict ?? (progress.failed == 0 ? .complete : .failed)
         if outcome == .interrupted { await output.report("interrupted") }
         return outcome
     }
@@ -67,7 +73,12 @@ final class PostSession: Sendable {
 
     private func work() async {
         do {
-            let body = try await NIOThreadPool.singleton.runIfActive { [body = request.body] in try body.read() }
+            let body: ByteBuffer
+            do {
+                body = try await NIOThreadPool.singleton.runIfActive { [body = request.body] in try body.read() }
+            } catch let error where !(error is CancellationError) {
+                return await fail("\(error)", .noInput)
+            }
             let folder = try request.saveFolder.map { try SaveFolder(path: $0) }
             var configuration = NodeConfiguration(environment: request.environment)
             configuration.role = .client
@@ -109,8 +120,10 @@ final class PostSession: Sendable {
             tags[.meta] = request.meta
             sources = try await client.lookupAndPost(
                 request.vAddr, body: body, tags: tags, deadline: request.deadline.map { .now + $0 })
+            progress.withLockedValue { $0.waitsFor = nil }
         } catch {
-            return await requestFailed(error)
+            progress.withLockedValue { $0.waitsFor = nil }
+            return await requestFailed(error, missing: missingOffer(error, node))
         }
         await withTaskGroup(of: Void.self) { group in
             do {
@@ -129,12 +142,34 @@ final class PostSession: Sendable {
         }
     }
 
-    private func requestFailed(_ error: any Error) async {
+    /// Returns the message if the request failed because no node offers its address.
+    private func missingOffer(_ error: any Error, _ node: Node) -> String? {
+        guard let code = (error as? ChanservError)?.code, [.notFound, .deadlineExceeded].contains(code) else {
+            return nil
+        }
+        let missing = MissingOffer(
+            vAddr: request.vAddr, environment: request.environment,
+            names: node.listing.services.map(\.offer.name))
+        return missing?.message(waited: min(request.timeout, request.deadline ?? request.timeout))
+    }
+
+    /// - Parameter missing: the message if no node offers the address; it contains the address.
+    private func requestFailed(_ error: any Error, missing: String? = nil) async {
         guard !Task.isCancelled else { return }
         let isUnavailable = (error as? ChanservError).map { Self.unavailable.contains($0.code) } ?? false
         let before = progress.withLockedValue { $0.announced }
-        await show(.requestFailed("\(error)"))
-        await fail("\(request.vAddr): \(error)", isUnavailable && before == 0 ? .unavailable : .failed)
+        let message = missing ?? Self.message(error)
+        await show(.requestFailed(message))
+        await fail(
+            missing ?? "\(request.vAddr): \(message)", isUnavailable && before == 0 ? .unavailable : .failed)
+    }
+
+    /// Returns the text of an error. For a failure that the server reported, it is the text that the server sent.
+    private static func message(_ error: any Error) -> String {
+        if let error = error as? ChanservError, error.code == .sourceFailed, !error.message.isEmpty {
+            return error.message
+        }
+        return "\(error)"
     }
 
     private static let unavailable: Set<ChanservError.Code> = [
@@ -157,7 +192,7 @@ final class PostSession: Sendable {
                 try await print(source, number: number)
             }
         } catch {
-            failure = "\(error)"
+            failure = Self.message(error)
         }
         // The session was cancelled; the source did not fail by itself, so it is not reported.
         guard !Task.isCancelled else { return }

@@ -50,7 +50,9 @@ struct RouterSession {
             throw HostError(.unavailable, problems)
         }
         let joins = node.join.map { address in Task { await network.keepJoined(address) } }
-        logger.info("ready: listening on \(listening.map(\.description).joined(separator: ", ")), routing")
+        logger.info(
+            "ready: listening on \(listening.map(\.description).joined(separator: ", ")), routing",
+            metadata: network.hostID.map { ["host": "\($0)"] })
 
         manager?.tell(.ready(status: "routing"))
         let watchdog = Task { await manager?.keepWatchdog() }

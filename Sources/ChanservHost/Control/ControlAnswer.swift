@@ -30,6 +30,16 @@ package struct ReloadReport: Codable, Sendable, Hashable {
     package var changes: Changes
     package var reasons: [String]
     package var warnings: [String]
+    /// The changed keys of `node` that need a restart; `nil` in the answer of an older host.
+    package var needRestart: [String]?
+
+    enum CodingKeys: String, CodingKey {
+        case result, generation, changes, reasons, warnings
+        case needRestart = "need_restart"
+    }
+
+    /// The text for a reload without a change.
+    package var unchangedText: String { ReloadOutcome.unchangedText(needRestart: needRestart ?? []) }
 
     /// See ``ReloadChanges``.
     package struct Changes: Codable, Sendable, Hashable {
@@ -58,6 +68,7 @@ package struct ReloadReport: Codable, Sendable, Hashable {
             untouched: from.untouched, created: from.created, retired: from.retired, node: from.node)
         reasons = outcome.reasons
         warnings = outcome.warnings
+        needRestart = outcome.needRestart
     }
 }
 

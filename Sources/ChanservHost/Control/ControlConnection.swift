@@ -1,3 +1,4 @@
+internal import AstraNet
 internal import Glibc
 internal import Logging
 internal import NIOCore
@@ -43,7 +44,7 @@ struct ControlConnection: Sendable {
             }
         } catch {
             // The client is gone, or did not read its answer in time.
-            logger.debug("control socket: connection ended: \(error)")
+            logger.debug("control socket: connection ended: \(SocketNetwork.reason(error))")
         }
     }
 
@@ -77,7 +78,7 @@ struct ControlConnection: Sendable {
     ) async throws -> ByteBuffer? {
         let channel = child.channel
         let timeoutAnswer = ControlAnswer<Nothing, Nothing>.error(
-            ControlError(.timeout, "no request came within \(limits.readTime)"))
+            ControlError(.timeout, "no request came within \(ValueGrammar.text(limits.readTime))"))
         let timer = channel.eventLoop.scheduleTask(in: TimeAmount(limits.readTime)) {
             // The connection closes at once; if the client does not read now, the line is lost.
             channel.writeAndFlush(ByteBuffer(bytes: ControlJSON.line(timeoutAnswer)), promise: nil)

@@ -59,7 +59,7 @@ final class ControlServer: Sendable {
                 }
             }
         } catch {
-            throw ControlSocketError("cannot listen on the control socket \(quoted(path))", "\(error)")
+            throw ControlSocketError("cannot listen on the control socket \(quoted(path))", SocketNetwork.reason(error))
         }
         return ControlServer(file, channel, host, threads, logger, limits)
     }
@@ -137,14 +137,14 @@ final class ControlServer: Sendable {
                     } catch is CancellationError {
                         // The host is stopping.
                     } catch {
-                        logger.error("control socket: accepts no more connections: \(error)")
+                        logger.error("control socket: accepts no more connections: \(SocketNetwork.reason(error))")
                     }
                     // Open connections end with the server, except after releaseSocket().
                     if !state.withLockedValue({ $0.isLetGo }) { group.cancelAll() }
                 }
             }
         } catch {
-            logger.debug("control socket: error while closing: \(error)")
+            logger.debug("control socket: error while closing: \(SocketNetwork.reason(error))")
         }
     }
 

@@ -4,6 +4,8 @@ internal import Glibc
 /// ``HostStatus`` as sent over the control socket.
 package struct StatusReport: Codable, Sendable, Hashable {
     package var pid: Int32
+    /// The identity of the host on the mesh; `nil` if it has none, and in the answer of an older host.
+    package var host: String?
     package var listening: [String]
     package var uptimeMilliseconds: Int
     package var generation: UInt64
@@ -14,14 +16,29 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package var reloads: Reloads
     /// `nil` before the first reload.
     package var lastReload: LastReload?
+    /// `nil` unless the host is stopping.
+    package var stopping: Stopping?
 
     enum CodingKeys: String, CodingKey {
-        case pid, listening
+        case pid, host, listening
         case uptimeMilliseconds = "uptime_ms"
         case generation
         case requestsByGeneration = "requests_by_generation"
         case routes, plugins, retained, reloads
         case lastReload = "last_reload"
+        case stopping
+    }
+
+    package struct Stopping: Codable, Sendable, Hashable {
+        package var elapsedMilliseconds: Int
+        package var drainMilliseconds: Int
+        package var requestsOpen: Int
+
+        enum CodingKeys: String, CodingKey {
+            case elapsedMilliseconds = "elapsed_ms"
+            case drainMilliseconds = "drain_ms"
+            case requestsOpen = "requests_open"
+        }
     }
 
     package struct Generation: Codable, Sendable, Hashable {
@@ -151,6 +168,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
 extension StatusReport {
     package init(_ status: HostStatus) {
         pid = getpid()
+        host = status.hostID
         listening = status.listening.map(\.description)
         uptimeMilliseconds = status.uptime?.wholeMilliseconds ?? 0
         generation = status.generation
@@ -170,6 +188,11 @@ extension StatusReport {
             changed: status.reloads.changed, unchanged: status.reloads.unchanged, refused: status.reloads.refused)
         lastReload = status.lastReload.map {
             LastReload(ageMilliseconds: $0.age.wholeMilliseconds, outcome: ReloadReport($0.outcome))
+        }
+        stopping = status.stop.map {
+            Stopping(
+                elapsedMilliseconds: $0.elapsed.wholeMilliseconds, drainMilliseconds: $0.drain.wholeMilliseconds,
+                requestsOpen: $0.openRequests)
         }
     }
 }

@@ -12,6 +12,9 @@ public protocol HostNetwork: Sendable {
     /// The multiplexer on which routes are bound.
     var multiplexer: any Multiplexer { get }
 
+    /// The identity of this host on the mesh, which ``HostStatus`` contains; `nil`, the default, if it has none.
+    var hostID: String? { get }
+
     /// Accepts links at an address.
     ///
     /// - Returns: the address, with the assigned port if `address` has port 0.
@@ -23,6 +26,10 @@ public protocol HostNetwork: Sendable {
 
     /// Closes all links. The network cannot be used again.
     func shutdown() async
+}
+
+extension HostNetwork {
+    public var hostID: String? { nil }
 }
 
 /// A network that is an AstraNet node.
@@ -41,6 +48,8 @@ package struct AstraNetHostNetwork: HostNetwork {
         self.listenKey = listenKey
     }
 
+    package var hostID: String? { "\(node.id)" }
+
     package func listen(at address: HostAddress) async throws -> HostAddress {
         let bound: SocketAddress
         do {
@@ -52,6 +61,9 @@ package struct AstraNetHostNetwork: HostNetwork {
                     ": another process listens there: choose another address under \(listenKey) or end it"
                 case .addressNotAvailable:
                     ": this machine does not have the address: choose another under \(listenKey) (0.0.0.0 is all)"
+                case .permissionDenied where (1..<1_024).contains(address.port):
+                    ": ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port "
+                        + "under \(listenKey)"
                 default: ""
                 }
             throw ListenError(description: error.message + wayOut)

@@ -3,6 +3,8 @@ public import HostConfiguration
 
 /// A snapshot of what a host is doing. Its parts are read one after the other, so they may differ by a moment.
 public struct HostStatus: Sendable, Hashable {
+    /// The identity of the host on the mesh, new at each start; `nil` if it has none.
+    public var hostID: String?
     /// The addresses at which the host listens, with the assigned ports.
     public var listening: [HostAddress]
     /// The generation of new requests. Counts the start and the reloads that changed routes or instances.
@@ -23,6 +25,18 @@ public struct HostStatus: Sendable, Hashable {
     public var lastReload: LastReload?
     /// The time since the host became ready; `nil` before.
     public var uptime: Duration?
+    /// The stop in progress; `nil` before.
+    public var stop: Stop?
+
+    /// A stop of the host that waits for open requests.
+    public struct Stop: Sendable, Hashable {
+        /// The time since the stop began.
+        public var elapsed: Duration
+        /// The maximum time for open requests.
+        public var drain: Duration
+        /// The number of open requests.
+        public var openRequests: Int
+    }
 
     /// A bound route.
     public struct Route: Sendable, Hashable {

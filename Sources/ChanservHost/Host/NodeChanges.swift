@@ -2,13 +2,13 @@ internal import HostConfiguration
 
 extension HostConfiguration.Node {
     /// Returns the changes that a running host cannot apply, because all links and streams depend on its node. A reload
-    /// warns about them and applies the rest. Rejecting the whole reload would hold back new code because of an
+    /// warns about them and applies the rest. Refusing the whole reload would hold back new code because of an
     /// address.
     ///
     /// - Parameter running: the `node` section at the start of the host.
-    /// - Returns: one line for each key, with the value that is still in force.
-    func changesThatNeedARestart(since running: Self) -> [String] {
-        var changes: [String] = []
+    /// - Returns: each key, and one line with the value that is still in force.
+    func changesThatNeedARestart(since running: Self) -> [(key: String, warning: String)] {
+        var changes: [(key: String, warning: String)] = []
         if listen != running.listen {
             changes.append(Self.warning("listen", Self.list(listen), stays: Self.list(running.listen)))
         }
@@ -46,8 +46,11 @@ extension HostConfiguration.Node {
         ("total_buffer", \.totalBuffer, { ValueGrammar.text(bytes: $0) }),
     ]
 
-    private static func warning(_ key: String, _ new: String, stays running: String) -> String {
-        "node.\(key) is now \(new) in the file, but changing it needs a restart: it stays \(running)"
+    private static func warning(
+        _ key: String, _ new: String, stays running: String
+    ) -> (key: String, warning: String) {
+        let warning = "node.\(key) is now \(new) in the file, but changing it needs a restart: it stays \(running)"
+        return (key, warning)
     }
 
     private static func list(_ addresses: [HostAddress]) -> String {

@@ -21,7 +21,9 @@ extension PluginHost {
         let route = try route(vAddr)
         if let drain = drains[route.id] { return drain }
         route.service.withdraw()
-        logger.info("route '\(vAddr)': draining, up to \(route.planned.options.drain)", metadata: ["route": "\(vAddr)"])
+        logger.info(
+            "route '\(vAddr)': draining, up to \(ValueGrammar.text(route.planned.options.drain))",
+            metadata: ["route": "\(vAddr)"])
         let deadline = ContinuousClock.now + route.planned.options.drain
         let task = Task { await finishDrain(of: route, deadline: deadline) }
         drains[route.id] = task

@@ -45,13 +45,14 @@ extension PluginHost {
         await maintainControlSocket()
         let outcome = await readAndApply()
         lastReload = (outcome, .now)
-        // The host serves after a rejected reload too.
+        // The host serves after a refused reload too.
         tellServing(isReady: true)
         warn(outcome.warnings)
         switch outcome.result {
         case .unchanged:
             reloadCounts.unchanged += 1
-            logger.info("reload: nothing has changed", metadata: ["generation": "\(outcome.generation)"])
+            let text = ReloadOutcome.unchangedText(needRestart: outcome.needRestart)
+            logger.info("reload: \(text)", metadata: ["generation": "\(outcome.generation)"])
         case .changed:
             reloadCounts.changed += 1
             logger.info("reload: \(outcome.changes)", metadata: ["generation": "\(outcome.generation)"])
@@ -59,7 +60,7 @@ extension PluginHost {
             reloadCounts.refused += 1
             for reason in outcome.reasons { logger.error("reload: \(reason)") }
             logger.error(
-                "reload rejected; still serving generation \(outcome.generation)",
+                "reload refused; still serving generation \(outcome.generation)",
                 metadata: ["generation": "\(outcome.generation)"])
         }
         return outcome
@@ -92,9 +93,11 @@ extension PluginHost {
                 outcome.changes = ReloadChanges(plan)
             }
         }
+        let waiting = configuration.node.changesThatNeedARestart(since: startedNode)
+        outcome.needRestart = waiting.map(\.key)
         outcome.warnings =
             configuration.warnings.map(\.description)
-            + configuration.node.changesThatNeedARestart(since: startedNode).map { "\(file): \($0)" }
+            + waiting.map { "\(file): \($0.warning)" }
             + disabledRoutes.map {
                 "route '\($0)' stays drained: run 'chanserv enable \($0)' to serve it again"
             }

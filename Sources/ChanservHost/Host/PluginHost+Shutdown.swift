@@ -20,8 +20,10 @@ extension PluginHost {
         }
         let drain = drain ?? configuration?.node.drain ?? .seconds(1)
         let deadline = ContinuousClock.now + drain
-        logger.info("stopping: no new requests, up to \(drain) for running ones")
-        manager?.tell(.stopping(status: "stopping: up to \(drain) for requests that run"))
+        stopping = (.now, drain)
+        let time = ValueGrammar.text(drain)
+        logger.info("stopping: no new requests, up to \(time) for running ones")
+        manager?.tell(.stopping(status: "stopping: up to \(time) for requests that run"))
         // Before the wait for the reload, so that no new request is accepted meanwhile.
         for route in routes { route.service.stopAccepting() }
         if await !lastReloadEnded.wait(until: deadline) {
@@ -31,11 +33,23 @@ extension PluginHost {
         logger.info("stopped")
     }
 
+    /// Logs how many requests the stop cancels.
+    ///
+    /// - Parameter isEarly: whether the wait for requests ends before its deadline.
+    private func reportCancelled(isEarly: Bool) {
+        let count = table.open.countByGeneration.values.reduce(0, +)
+        guard count > 0, let drain = stopping?.drain else { return }
+        let reason = isEarly ? "the drain was ended early" : "the drain time of \(ValueGrammar.text(drain)) is over"
+        logger.warning("cancelled \(count) open request\(count == 1 ? "" : "s"): \(reason)")
+    }
+
     /// Ends all routes, instances and links.
     func tearDown(deadline: ContinuousClock.Instant) async {
         let reason = "the host stopped and its time to drain is over"
-        for route in routes { remove(route, deadline: deadline, reason: reason) }
-        for instance in table.publish([:]) { retire(instance, deadline: deadline, reason: reason) }
+        // At the deadline the requests are first counted, and then cancelled with these tasks.
+        let later = deadline + .seconds(1)
+        for route in routes { remove(route, deadline: later, reason: reason) }
+        for instance in table.publish([:]) { retire(instance, deadline: later, reason: reason) }
         for drain in drains.values { drain.cancel() }
         drains = [:]
         routes = []
@@ -49,6 +63,7 @@ extension PluginHost {
             for end in ends { group.addTask { await end.value } }
             let deadlineTask = Task {
                 do { try await Task.sleep(until: deadline, clock: .continuous) } catch {}
+                reportCancelled(isEarly: .now < deadline)
                 for end in ends { end.cancel() }
             }
             await withTaskCancellationHandler {

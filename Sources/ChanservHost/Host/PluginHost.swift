@@ -61,6 +61,8 @@ public actor PluginHost {
     /// Happens when the reload that runs during the shutdown has ended.
     let lastReloadEnded = OneTimeEvent()
     let stopped = OneTimeEvent()
+    /// The start and the drain time of the stop in progress.
+    var stopping: (began: ContinuousClock.Instant, drain: Duration)?
 
     /// - Parameters:
     ///   - configurationFile: the path of the file, which is read at the start and at each reload; see
@@ -155,9 +157,9 @@ public actor PluginHost {
         let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
         if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
         let addresses = listening.map(\.description).joined(separator: ", ")
-        logger.info(
-            "ready: listening on \(addresses), \(work.joined(separator: " and "))",
-            metadata: ["generation": "\(table.generation)"])
+        var metadata: Logger.Metadata = ["generation": "\(table.generation)"]
+        metadata["host"] = network.hostID.map { "\($0)" }
+        logger.info("ready: listening on \(addresses), \(work.joined(separator: " and "))", metadata: metadata)
         tellServing(isReady: true)
         return nil
     }
@@ -207,7 +209,8 @@ public actor PluginHost {
         let current = serving.filter { seen.insert($0.id).inserted }
         let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
         return HostStatus(
-            listening: listening, generation: table.generation, requestsByGeneration: table.open.countByGeneration,
+            hostID: network?.hostID, listening: listening, generation: table.generation,
+            requestsByGeneration: table.open.countByGeneration,
             routes: routes.map {
                 HostStatus.Route(
                     vAddr: $0.planned.vAddr, plugin: $0.planned.instance.plugin, digest: $0.planned.instance.digest,
@@ -217,6 +220,11 @@ public actor PluginHost {
                 + draining.map { HostStatus.Instance($0, in: table.open, isDraining: true) },
             retainedCopies: store.statistics.copies, retainedBytes: store.statistics.bytes, reloads: reloadCounts,
             lastReload: lastReload.map { HostStatus.LastReload(outcome: $0.outcome, age: $0.time.duration(to: .now)) },
-            uptime: readySince.map { $0.duration(to: .now) })
+            uptime: readySince.map { $0.duration(to: .now) },
+            stop: stopping.map {
+                HostStatus.Stop(
+                    elapsed: $0.began.duration(to: .now), drain: $0.drain,
+                    openRequests: table.open.countByGeneration.values.reduce(0, +))
+            })
     }
 }

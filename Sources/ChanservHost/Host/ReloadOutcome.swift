@@ -19,10 +19,23 @@ public struct ReloadOutcome: Sendable, Hashable {
     public var reasons: [String] = []
     /// The warnings, one line each, e.g. of a change that needs a restart.
     public var warnings: [String] = []
+    /// The changed keys of `node` that a reload cannot apply, such as `listen`.
+    public var needRestart: [String] = []
 
     package init(_ result: Result, generation: UInt64) {
         self.result = result
         self.generation = generation
+    }
+}
+
+extension ReloadOutcome {
+    /// Returns the text for a reload without a change.
+    ///
+    /// - Parameter keys: the changed keys of `node` that a reload cannot apply.
+    static func unchangedText(needRestart keys: [String]) -> String {
+        guard !keys.isEmpty else { return "nothing has changed" }
+        let names = keys.map { "node.\($0)" }.joined(separator: ", ")
+        return "nothing was applied: \(names) \(keys.count == 1 ? "needs" : "need") a restart"
     }
 }
 

@@ -96,15 +96,17 @@ extension ConfigurationReader {
 extension YAMLNode {
     fileprivate func address(portZero: Bool) throws(ConfigurationError) -> HostAddress {
         let expected = "an address such as 127.0.0.1:5555"
+        let purpose = portZero ? HostAddress.Purpose.listenKey : .joinKey
+        if case .scalar(let scalar) = content, case .integer(let digits) = scalar.value, UInt16(digits) != nil {
+            throw ConfigurationError(
+                "expected \(expected), found \(found): \(HostAddress.suggestion(port: digits, purpose))", at: location)
+        }
         let text = try string(expected)
         let address: HostAddress
         do {
-            address = try HostAddress(text)
+            address = try HostAddress(text, for: purpose)
         } catch {
             throw ConfigurationError("expected \(expected): \(error)", at: location)
-        }
-        guard portZero || address.port != 0 else {
-            throw ConfigurationError("expected \(expected): port 0 cannot be joined", at: location)
         }
         return address
     }

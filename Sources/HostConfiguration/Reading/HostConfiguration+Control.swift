@@ -1,11 +1,12 @@
 extension HostConfiguration {
-    /// Returns the control socket of the host that serves a configuration file. Ignores other errors of the file: an
-    /// operator who asks for a reload may have just made a mistake, and the host reports it.
+    /// Returns the control socket of the host that serves a configuration file. If the file has one, ignores other
+    /// errors: an operator who asks for a reload may have just made a mistake, and the host reports it.
     ///
     /// Blocks on the file system.
     ///
     /// - Returns: an absolute path; `nil` if the file has no `node.control`.
-    /// - Throws: ``ConfigurationErrors`` if the file cannot be read as YAML, or `node.control` is wrong.
+    /// - Throws: ``ConfigurationErrors`` if the file cannot be read as YAML or `node.control` is wrong; all errors of the
+    ///   file if it has no `node.control`, which may be misspelt.
     package static func controlSocket(of file: String) throws(ConfigurationErrors) -> String? {
         let bytes: [UInt8]
         let folder: String
@@ -15,12 +16,11 @@ extension HostConfiguration {
         } catch {
             throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: file))])
         }
-        let (root, problems) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
-        guard let root else {
-            if problems.isEmpty { return nil }
-            throw ConfigurationErrors(problems)
+        let (root, _) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
+        guard let socket = root?.entry("node")?.entry("control") else {
+            _ = try parse(bytes, file: file, folder: folder) { _ in nil }
+            return nil
         }
-        guard let socket = root.entry("node")?.entry("control") else { return nil }
         do throws(ConfigurationError) {
             return try socket.socketPath(relativeTo: folder)
         } catch {

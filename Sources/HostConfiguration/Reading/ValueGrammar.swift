@@ -29,6 +29,7 @@ public enum ValueGrammar {
     /// - Throws: ``Problem`` if `text` has another form or the value is larger.
     public static func duration(_ text: some StringProtocol) throws(Problem) -> Duration {
         if text == "0" { return .zero }
+        if let mistake = durationMistake(String(text)) { throw mistake }
         var rest = Substring(text)
         var total: UInt64 = 0
         var nextUnit = 0
@@ -59,6 +60,7 @@ public enum ValueGrammar {
     /// - Returns: the size in bytes.
     /// - Throws: ``Problem`` if `text` has another form or the value does not fit 64 bits.
     public static func size(_ text: some StringProtocol) throws(Problem) -> UInt64 {
+        if let mistake = sizeMistake(String(text)) { throw mistake }
         var rest = Substring(text)
         let (digits, unit) = try component(&rest)
         guard rest.isEmpty, let factor = unit.isEmpty ? 1 : sizeUnits.first(where: { $0.name == unit })?.bytes else {
@@ -69,6 +71,56 @@ public enum ValueGrammar {
             throw Problem("\(quoted(text)) is more than 2^64 - 1 bytes")
         }
         return bytes
+    }
+
+    /// Returns the problem of a duration in the notation of other programs, with the right form.
+    private static func durationMistake(_ text: String) -> Problem? {
+        if let match = text.wholeMatch(of: #/-(\d.*)/#) {
+            return (try? duration(match.output.1)).map { _ in Problem("\(quoted(text)) is negative") }
+        }
+        if let joined = withoutSpaces(text), (try? duration(joined)) != nil {
+            return Problem("\(quoted(text)) has spaces in it (no spaces: write \(joined))")
+        }
+        if let match = text.wholeMatch(of: #/(\d{1,5})d/#), let days = UInt64(match.output.1), days > 0 {
+            return Problem("\(quoted(text)) has the unknown unit 'd' (write \(days * 24)h)")
+        }
+        guard let match = text.wholeMatch(of: #/(\d{1,9})\.(\d{1,9})(h|m|s|ms|us)/#),
+            let unit = durationUnits.first(where: { $0.name == match.output.3 })?.nanoseconds,
+            let whole = UInt64(match.output.1), let fraction = UInt64(match.output.2)
+        else { return nil }
+        let divisor = (0..<match.output.2.count).reduce(into: UInt64(1)) { power, _ in power *= 10 }
+        let rest = fraction.multipliedReportingOverflow(by: unit)
+        let hint: String
+        if rest.overflow || !rest.partialValue.isMultiple(of: divisor) {
+            hint = ""
+        } else {
+            let (total, overflow) = (whole * unit).addingReportingOverflow(rest.partialValue / divisor)
+            guard !overflow, total > 0, total <= UInt64(Int64.max) else { return nil }
+            hint = ": write \(self.text(.nanoseconds(Int64(total))))"
+        }
+        return Problem("\(quoted(text)) has a fraction (whole numbers only\(hint))")
+    }
+
+    /// Returns the problem of a size in the notation of other programs, with the right form.
+    private static func sizeMistake(_ text: String) -> Problem? {
+        if let joined = withoutSpaces(text), (try? size(joined)) != nil {
+            return Problem("\(quoted(text)) has spaces in it (no spaces: write \(joined))")
+        }
+        guard let match = text.wholeMatch(of: #/(\d{1,9})([kKmMgGtT])([bB]?)/#),
+            sizeUnits.first(where: { $0.name == match.output.2 + match.output.3 }) == nil,
+            let number = UInt64(match.output.1)
+        else { return nil }
+        let letter = match.output.2.uppercased()
+        let (binary, decimal) = ("\(number)\(letter)iB", "\(number)\(letter == "K" ? "k" : letter)B")
+        guard let left = try? size(binary), let right = try? size(decimal) else { return nil }
+        return Problem(
+            "\(quoted(text)) has an unknown unit; did you mean \(binary) (\(left)) or \(decimal) (\(right))?")
+    }
+
+    /// Returns the text without spaces; `nil` if it has none.
+    private static func withoutSpaces(_ text: String) -> String? {
+        let joined = text.filter { $0 != " " }
+        return joined.count == text.count ? nil : joined
     }
 
     /// Returns a duration in the notation of ``duration(_:)``, e.g. `1h30m`, `250ms`, `0`. A negative duration is `0`.

@@ -32,9 +32,8 @@ import Testing
             $0.received(now: 1_009 * Self.second)
             $0.wrote(now: 1_009 * Self.second, isStalled: false)
         }
-        let verdict = times.checkHandshake(now: second * Self.second)
-        #expect(Self.code(verdict) == (closes ? .deadlineExceeded : nil))
-        #expect(verdict == .fine || closes)
+        let overdue = times.overdueHandshake(now: second * Self.second)
+        #expect(overdue == (closes ? 10 * Self.second : nil))
     }
 
     @Test func `an idle link sends a PING every 5 s`() {

@@ -122,6 +122,18 @@ import Testing
         }
     }
 
+    @Test func `the progress line fits a terminal of 60 columns`() async throws {
+        try await withTemporaryFolder { folder in
+            let terminal = try PseudoTerminal(columns: 60)
+            let process = try Bench.start(["connect", "--seconds", "600"], temporary: folder, errors: terminal.device)
+            defer { process.end() }
+            let shown = try await terminal.read(until: "run 1 of 1  requests: ")
+            #expect(PseudoTerminal.lines(of: shown).filter { $0.count >= 60 } == [])
+            process.kill(SIGINT)
+            #expect(try await process.exit().code == 130)
+        }
+    }
+
     @Test func `the host exits when its benchmark is killed`() async throws {
         try await withTemporaryFolder { folder in
             let terminal = try PseudoTerminal()
@@ -254,11 +266,12 @@ import Testing
         ["flood", "--kind", "wood"], ["heavy", "--frames", "4294967296"], ["idle", "--streams", "1000001"],
         ["heavy", "--join", "127.0.0.1:1", "--compression"], ["mixed", "--join", "127.0.0.1:1"],
         ["mixed", "--size", "0"], ["other"],
-    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error that names the help page`(arguments: [String]) async throws {
         let exit = try await Bench.run(arguments)
         #expect(exit.code == 64)
-        #expect(exit.errors.hasPrefix("Error: "))
-        #expect(exit.errors.contains("Usage: chanserv bench"))
+        #expect(exit.errors.hasPrefix("chanserv: "))
+        #expect(exit.errors.contains("\nsee 'chanserv bench"))
+        #expect(exit.errors.hasSuffix(" --help'\n"))
     }
 }
 

@@ -111,6 +111,14 @@ import Testing
         }
     }
 
+    @Test func `an address that no node offers ends the command with 69 and a suggestion`() async throws {
+        try await TestServer.serving({ _ in SourceList([Source]()) }) { server in
+            let exit = try await Bench.run(["connect", "--join", server.address, "--vaddr", "tets"])
+            #expect(exit.code == 69)
+            #expect(exit.errors == "chanserv: no node offers 'tets' (waited 10s); did you mean 'test'?\n")
+        }
+    }
+
     @Test func `a node that cannot be joined ends the command with 69`() async throws {
         let exit = try await Bench.run(["connect", "--join", "127.0.0.1:1"])
         #expect(exit.code == 69)

@@ -49,6 +49,30 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        ("c", "no C compiler found: install cc, clang or gcc, or set CC"),
+        ("cpp", "no C++ compiler found: install c++, clang++ or g++, or set CXX"),
+        ("rust", "no Rust compiler found: install cargo and rustc, and add their folder to PATH"),
+        ("go", "no Go compiler found: install go, and add its folder to PATH"),
+        ("swift", "no Swift compiler found: install swift, and add its folder to PATH"),
+    ])
+    func `build and test name the compiler that is missing`(language: String, message: String) async throws {
+        try await withTemporaryFolder { folder in
+            _ = try await ChanservCommand.run("plugin", "new", "quotes", "--language", language, folder: folder)
+            // Only the tools that the scripts use before the compiler.
+            let script = """
+                unset CC CXX
+                mkdir tools
+                ln -s "$(command -v dirname)" "$(command -v sh)" tools
+                for script in build test; do PATH=$PWD/tools "./quotes/$script" && exit 3; done
+                exit 0
+                """
+            let exit = try await shell(script, in: folder)
+            #expect(exit.code == 0)
+            #expect(exit.errors == "\(message)\n\(message)\n")
+        }
+    }
+
     @Test(arguments: ["", "Quotes", "9lives", "_x", "a-b", "../x", "a b", "ü", String(repeating: "a", count: 64)])
     func `an invalid name is refused`(name: String) async throws {
         try await withTemporaryFolder { folder in
@@ -64,7 +88,7 @@ import Testing
             try FileManager.default.createDirectory(atPath: folder + "/quotes", withIntermediateDirectories: false)
             let exit = try await ChanservCommand.run("plugin", "new", "quotes", folder: folder)
             #expect(exit.code == 64)
-            #expect(exit.errors == "quotes exists already: choose another name or remove it\n")
+            #expect(exit.errors == "chanserv: quotes exists already: choose another name or remove it\n")
             #expect(exit.text == "")
             #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/quotes").isEmpty)
         }

@@ -57,7 +57,7 @@ import Testing
                     #expect(exit.code == 0)
                 }
                 let missing = try await ChanservCommand.run(post + ["--body-file", folder + "/none"])
-                #expect(missing.code == 1)
+                #expect(missing.code == 66)
                 #expect(missing.errors == "chanserv: cannot open '\(folder)/none': No such file or directory\n")
             }
         }
@@ -106,8 +106,7 @@ import Testing
         try await TestServer.serving(Self.echo) { server in
             let exit = try await ChanservCommand.run("post", "other", "--join", server.address, "--timeout", "300ms")
             #expect(exit.code == 69)
-            #expect(exit.errors.contains("other"))
-            #expect(exit.errors.contains("not found"))
+            #expect(exit.errors == "chanserv: no node offers 'other' (waited 300ms)\n")
         }
     }
 
@@ -247,6 +246,46 @@ import Testing
         }
     }
 
+    @Test func `an address that no node offers is reported once and with a suggestion`() async throws {
+        try await TestServer.serving(Self.echo) { server in
+            let exit = try await ChanservCommand.run("post", "tets", "--join", server.address, "--timeout", "1s")
+            #expect(exit.code == 69)
+            #expect(exit.errors == "chanserv: no node offers 'tets' (waited 1s); did you mean 'test'?\n")
+            let json = try await ChanservCommand.run(
+                "post", "tets", "--join", server.address, "--timeout", "1s", "--output", "json")
+            #expect(
+                json.text
+                    == #"{"end":"error","message":"no node offers 'tets' (waited 1s); did you mean 'test'?"}"# + "\n")
+        }
+        try await TestServer.serving(environment: "staging", Self.echo) { server in
+            let exit = try await ChanservCommand.run("post", "test", "--join", server.address, "--timeout", "1s")
+            #expect(
+                exit.errors
+                    == "chanserv: no node offers 'test' (waited 1s); it is offered in the environment 'staging': "
+                    + "give it with --environment\n")
+        }
+    }
+
+    @Test func `a body that cannot be read ends the command with 66`() async throws {
+        let exit = try await ChanservCommand.run("post", "x", "--body-file", "/nonexistent/body")
+        #expect(exit.code == 66)
+        #expect(exit.errors == "chanserv: cannot open '/nonexistent/body': No such file or directory\n")
+    }
+
+    @Test func `a terminal shows what a request waits for and no progress line after an error`() async throws {
+        let terminal = try PseudoTerminal()
+        try await TestServer.serving(Self.echo) { server in
+            let post = try ChanservCommand.start(
+                "post", "other", "--join", server.address, "--timeout", "1s", errors: terminal.device)
+            defer { post.end() }
+            #expect(try await post.exit().code == 69)
+            let shown = try terminal.written()
+            #expect(shown.contains("waiting for a host that offers 'other'"))
+            #expect(!shown.contains("sources:"))
+            #expect(shown.hasSuffix("no node offers 'other' (waited 1s)\r\n"))
+        }
+    }
+
     @Test func `a terminal shows a progress line`() async throws {
         let terminal = try PseudoTerminal()
         try await TestServer.serving({ _ in SourceList([Source(header: "", frames: ["12345", "6789\n"])]) }) { server in
@@ -266,11 +305,12 @@ import Testing
         ["post", "x", "--deadline", "1177h"],
         ["post", "x", "--join", "nowhere"], ["post", "x", "--output", "raw", "--save", "d"],
         ["post", "x", "--nonsense"],
-    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error that names the help page`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)
-        #expect(exit.errors.hasPrefix("Error: "))
-        #expect(exit.errors.contains("Usage: chanserv post"))
+        #expect(exit.errors.hasPrefix("chanserv: "))
+        #expect(exit.errors.contains("\nsee 'chanserv post"))
+        #expect(exit.errors.hasSuffix(" --help'\n"))
         #expect(exit.text == "")
     }
 

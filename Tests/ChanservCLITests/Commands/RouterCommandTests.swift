@@ -66,7 +66,7 @@ import Testing
         defer { process.end() }
         let ready = try await process.errorLine(with: "ready: listening on ")
         #expect(Set(ready.matches(of: #/127\.0\.0\.1:[1-9]\d*/#).map { String($0.output) }).count == 3)
-        #expect(ready.hasSuffix(", routing"))
+        #expect(ready.contains(#/, routing host=[A-Za-z0-9_-]+$/#))
     }
 
     @Test func `an address in use ends the command with 69`() async throws {
@@ -98,10 +98,11 @@ import Testing
         ["router"], ["router", "--listen"], ["router", "--listen", "here"], ["router", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--join", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--log-level", "loud"],
-    ]) func `a wrong command line is an error with a usage text`(arguments: [String]) async throws {
+    ]) func `a wrong command line is an error that names the help page`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)
-        #expect(exit.errors.hasPrefix("Error: "))
-        #expect(exit.errors.contains("Usage: chanserv router"))
+        #expect(exit.errors.hasPrefix("chanserv: "))
+        #expect(exit.errors.contains("\nsee 'chanserv router"))
+        #expect(exit.errors.hasSuffix(" --help'\n"))
     }
 }

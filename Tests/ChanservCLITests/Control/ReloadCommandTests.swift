@@ -33,15 +33,65 @@ import Testing
             let exit = try await host.control("reload")
             #expect(exit.code == 65)
             #expect(exit.errors.contains("chanserv.yaml:12:29: no plugin has the name 'parrott'"))
-            #expect(exit.text.hasPrefix("reload rejected; still serving generation 1"))
+            #expect(exit.text.hasPrefix("reload refused; still serving generation 1"))
             let json = try await host.controlJSON("reload")
             #expect(json["result"] as? String == "refused")
             #expect((json["reasons"] as? [String])?.count == 1)
             #expect(try await host.post("echo", "--body", "y").text == "[0] y\n")
 
             let status = try await host.control("status")
-            #expect(status.text.contains("reload rejected; still serving generation 1"))
+            #expect(status.text.contains("reload refused; still serving generation 1"))
             #expect(status.text.contains("no plugin has the name 'parrott'"))
+        }
+    }
+
+    @Test func `a reload whose changes all need a restart says that nothing was applied`() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            try host.configure(
+                TestHost.controlled.replacingOccurrences(of: "listen: 127.0.0.1:0", with: "listen: 127.0.0.1:1"))
+            let exit = try await host.control("reload")
+            #expect(exit.code == 0)
+            #expect(
+                exit.text == "nothing was applied: node.listen needs a restart; still serving generation 1\n")
+            let json = try await host.controlJSON("reload")
+            #expect(json["need_restart"] as? [String] == ["listen"])
+        }
+    }
+
+    @Test(arguments: [
+        ("", "configuration file is empty"),
+        ("nod: {control: c.sock}\nroutes: []\n", "chanserv.yaml:1:1: unknown key 'nod'; did you mean 'node'?"),
+        ("node: {contrl: c.sock}\nroutes: []\n", "chanserv.yaml:1:8: unknown key 'contrl'; did you mean 'control'?"),
+        ("node: {control: c.sock\n", "chanserv.yaml:"),
+    ])
+    func `a control command reports the errors of the configuration that hide the socket`(
+        text: String, message: String
+    ) async throws {
+        try await TestHost.withFolder(text) { folder in
+            for command in [["status"], ["reload"], ["drain", "x"]] {
+                let exit = try await ChanservCommand.run(command + ["-c", folder + "/chanserv.yaml"])
+                #expect(exit.code == 65)
+                #expect(exit.errors.contains(message), "\(exit.errors)")
+                #expect(
+                    exit.errors.hasSuffix(
+                        "chanserv: nothing was asked of the host; give its control socket with --socket\n"))
+            }
+        }
+    }
+
+    @Test func `a host that does not answer is reported after the timeout`() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            host.process.kill(SIGSTOP)
+            for command in [["status"], ["requests", "--watch"], ["reload"]] {
+                let exit = try await ChanservCommand.run(
+                    command + ["--timeout", "300ms", "--config", host.configurationFile])
+                #expect(exit.code == 69)
+                #expect(
+                    exit.errors
+                        == "chanserv: the host at '\(host.socketPath)' did not answer within 300ms (it may be stopped)\n"
+                )
+            }
+            host.process.kill(SIGCONT)
         }
     }
 
@@ -68,6 +118,11 @@ import Testing
             let exit = try await ChanservCommand.run("reload", "--config", folder + "/chanserv.yaml")
             #expect(exit.code == 69)
             #expect(exit.errors.contains("no host answers at '\(folder)/c.sock': No such file or directory"))
+            #expect(
+                exit.errors.hasSuffix(
+                    "; if node.control was changed after the start, give the old path with --socket\n"))
+            let direct = try await ChanservCommand.run("reload", "--socket", folder + "/c.sock")
+            #expect(!direct.errors.contains("if node.control was changed"))
         }
     }
 

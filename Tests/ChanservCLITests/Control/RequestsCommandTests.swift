@@ -176,7 +176,7 @@ import Testing
             let exit = try await post.exit()
             #expect(exit.code == 1)
             for source in 0..<2 {
-                #expect(exit.errors.contains("source \(source): source failed: \(message)\n"), "\(exit.errors)")
+                #expect(exit.errors.contains("chanserv: source \(source): \(message)\n"), "\(exit.errors)")
             }
             // The cancellation is not a failure, and the other request continues.
             let route = try await host.route("ticker")
@@ -235,7 +235,7 @@ import Testing
     ]) func `a wrong command line is an error with a message`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments + ["--socket", "none.sock"])
         #expect(exit.code == 64)
-        #expect(exit.errors.hasPrefix("Error: "))
+        #expect(exit.errors.hasPrefix("chanserv: "))
     }
 
     @Test func `without a host the commands exit with 69`() async throws {

@@ -26,6 +26,35 @@ import Testing
         }
     }
 
+    @Test func `status, ready and mesh show the same host id`() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let id = try #require(try await host.controlJSON("status")["host"] as? String)
+            #expect(try await host.control("status").text.contains("\nid on the mesh: \(id)\n"))
+            let mesh = try await ChanservCommand.run("mesh", "--join", host.address)
+            #expect(mesh.text.contains("\(id)  echo "))
+            host.process.kill(SIGTERM)
+            let exit = try await host.process.exit()
+            #expect(exit.errors.contains(" host=\(id)\n"))
+        }
+    }
+
+    @Test func `during a stop the status says what the host waits for and the log what it cost`() async throws {
+        let slow = TestHost.controlled.replacingOccurrences(of: "listen:", with: "drain: 3s\n  listen:")
+        try await TestHost.serving(slow) { host in
+            let post = try ChanservCommand.start("post", "ticker", "--body", "1 10ms 0", "--join", host.address)
+            defer { post.end() }
+            _ = try await post.outputLines(with: "[0]", count: 1)
+            host.process.kill(SIGTERM)
+            _ = try await host.process.errorLine(with: "stopping: no new requests, up to 3s for running ones")
+            let status = try await host.control("status")
+            #expect(status.text.contains(#/\nstopping for [0-3]s?, up to 3s for 1 open request\n/#), "\(status.text)")
+            let exit = try await host.process.exit()
+            #expect(exit.code == 0)
+            #expect(exit.errors.contains(" cancelled 1 open request: the drain time of 3s is over\n"), "\(exit.errors)")
+            #expect(try await post.exit().code == 1)
+        }
+    }
+
     @Test func `the status shows open requests and sources`() async throws {
         try await TestHost.serving(TestHost.controlled) { host in
             let post = try ChanservCommand.start("post", "ticker", "--body", "2 10ms 0", "--join", host.address)
@@ -130,6 +159,38 @@ import Testing
             for _ in 0..<2 { _ = try await terminal.read(until: "\u{1B}[H\u{1B}[2Jhost \(host.process.pid), up ") }
             watch.kill(SIGINT)
             #expect(try await watch.exit().code == 0)
+        }
+    }
+
+    @Test func `a watch fits a terminal of 60 columns`() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            for command in ["status", "mesh"] {
+                let terminal = try PseudoTerminal(columns: 60)
+                let watch = try ChildProcess(
+                    "/bin/sh",
+                    [
+                        "-c", #"exec "$0" "$@" >&2"#, ChanservCommand.buildFolder + "/chanserv", command, "--watch",
+                    ] + (command == "mesh" ? ["--join", host.address] : ["--config", host.configurationFile]),
+                    errors: terminal.device)
+                defer { watch.end() }
+                let shown = try await terminal.read(until: "ticker")
+                #expect(PseudoTerminal.lines(of: shown).filter { $0.count > 60 } == [])
+                watch.kill(SIGINT)
+                #expect(try await watch.exit().code == 0)
+            }
+        }
+    }
+
+    @Test(arguments: [["status", "--watch"], ["status"], ["requests", "--watch"], ["reload"]])
+    func `a closed standard output ends the command with 141`(arguments: [String]) async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let process = try ChildProcess(
+                ChanservCommand.buildFolder + "/chanserv", arguments + ["--config", host.configurationFile],
+                keepsOutput: false)
+            defer { process.end() }
+            let exit = try await process.exit()
+            #expect(exit.code == 141)
+            #expect(exit.errors == "")
         }
     }
 

@@ -1,12 +1,12 @@
 import Foundation
 
-/// A pseudo-terminal with 120 columns.
+/// A pseudo-terminal.
 struct PseudoTerminal {
     /// The terminal device for a program.
     let device: FileHandle
     private let screen: FileHandle
 
-    init() throws {
+    init(columns: UInt16 = 120) throws {
         let screen = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
         guard screen >= 0 else { throw Failed() }
         // TIOCSPTLCK and TIOCGPTN, the ioctls of unlockpt and ptsname. Swift does not import these functions.
@@ -15,7 +15,7 @@ struct PseudoTerminal {
         guard ioctl(screen, 0x4004_5431, &isLocked) == 0, ioctl(screen, 0x8004_5430, &number) == 0 else {
             throw Failed()
         }
-        var size = winsize(ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0)
+        var size = winsize(ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0)
         guard ioctl(screen, UInt(TIOCSWINSZ), &size) == 0 else { throw Failed() }
         let device = open("/dev/pts/\(number)", O_RDWR | O_NOCTTY | O_CLOEXEC)
         guard device >= 0 else { throw Failed() }
@@ -54,6 +54,11 @@ struct PseudoTerminal {
                 }
             }
         }
+    }
+
+    /// Returns the lines of a text without control sequences, with each redrawn line as its own.
+    static func lines(of text: String) -> [Substring] {
+        text.replacing(#/\u{1B}\[[0-9]*[A-Z]/#, with: "").split(whereSeparator: { $0.isNewline || $0 == "\r" })
     }
 
     struct Failed: Error {}

@@ -72,11 +72,13 @@ import Testing
         let running = try node("{limits: {links: 10}}")
         let wanted = try node("{role: router, limits: {links: 11, buffer: 1MiB}}")
         #expect(
-            wanted.changesThatNeedARestart(since: running) == [
+            wanted.changesThatNeedARestart(since: running).map(\.warning) == [
                 "node.role is now router in the file, but changing it needs a restart: it stays peer",
                 "node.limits.links is now 11 in the file, but changing it needs a restart: it stays 10",
                 "node.limits.buffer is now 1MiB in the file, but changing it needs a restart: it stays 256MiB",
             ])
-        #expect(running.changesThatNeedARestart(since: running) == [])
+        #expect(
+            wanted.changesThatNeedARestart(since: running).map(\.key) == ["role", "limits.links", "limits.buffer"])
+        #expect(running.changesThatNeedARestart(since: running).isEmpty)
     }
 }

@@ -61,7 +61,7 @@ struct ServedHost: Sendable {
     func reload() async throws -> String {
         process.kill(SIGHUP)
         // The reasons of a refused reload are in earlier lines with the level error.
-        return try await process.errorLine(withOneOf: ["info chanserv: reload: ", "reload rejected"])
+        return try await process.errorLine(withOneOf: ["info chanserv: reload: ", "reload refused"])
     }
 
     /// Makes a client with its own node and link.

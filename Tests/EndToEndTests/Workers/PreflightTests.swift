@@ -76,7 +76,7 @@ extension EndToEnd {
                 try await host.withClient { client in
                     var held = try await client.begun("drill", "count 5000 2000")
                     try host.configure(Self.configuration(isolation))
-                    #expect(try await host.reload().contains("reload rejected"))
+                    #expect(try await host.reload().contains("reload refused"))
                     expectRefusals(in: host.process.errorsSoFar)
                     let report = try await client.report("drill", "stats")
                     #expect(report["created"] == 1 && report["destroyed"] == 0)

@@ -47,8 +47,8 @@ extension EndToEnd {
                             try Self.killAll(figures)
                         }
                         let line = try await host.process.errorLine(
-                            withOneOf: ["info chanserv: reload: ", "reload rejected"])
-                        if line.contains("reload rejected") {
+                            withOneOf: ["info chanserv: reload: ", "reload refused"])
+                        if line.contains("reload refused") {
                             let reasons = host.process.errorsSoFar.split(separator: "\n").last {
                                 $0.contains("error chanserv: reload: ")
                             }

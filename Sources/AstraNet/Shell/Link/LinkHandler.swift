@@ -32,6 +32,9 @@ final class LinkHandler: ChannelInboundHandler {
     /// Time from which ``answerTime`` counts, on the event loop's clock in nanoseconds: the start of waking, or the
     /// last flush since then.
     @exclusivity(unchecked) private var answersBegan: UInt64 = 0
+    /// The first bytes of the connection, at most ``ForeignBytes/examined``.
+    @exclusivity(unchecked) private var firstBytes: [UInt8] = []
+    @exclusivity(unchecked) private var hasCheckedFirstBytes = false
     /// Promise that succeeds when the link is up and fails if the link ends before that.
     private let up: EventLoopPromise<LinkUp>
 
@@ -41,7 +44,7 @@ final class LinkHandler: ChannelInboundHandler {
         self.up = up
         log = node.log
         machine = LinkMachine(
-            localHost: node.id, maximumServiceName: node.configuration.maximumServiceName,
+            localHost: node.id, isDialled: link.isDialled, maximumServiceName: node.configuration.maximumServiceName,
             memory: SharedMemoryLedger(link.memory?.use, size: link.memory?.size ?? 0), now: link.now,
             limits: node.configuration.link)
         streams = LinkStreams(link, log: node.log)
@@ -109,6 +112,10 @@ final class LinkHandler: ChannelInboundHandler {
             closeOutput(reason)
         case .close(let reason):
             logClosing(reason)
+            context?.close(promise: nil)
+        case .reject(let failure):
+            // The code that dialled a connection reports its failure.
+            if !link.isDialled { log.warning("\(failure.warning(about: context?.remoteAddress?.printed ?? ""))") }
             context?.close(promise: nil)
         case .closeConnection:
             context?.close(promise: nil)
@@ -307,7 +314,8 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        close(AstraNetError(.linkLost, "the connection to the peer failed: \(error)"))
+        let failure = SocketNetwork.connectionFailure(error)
+        perform(machine.connectionFailed(isReset: failure.isReset, reason: failure.reason))
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
@@ -328,6 +336,7 @@ final class LinkHandler: ChannelInboundHandler {
         guard machine.isOpen else { return }
         var bytes = unwrapInboundIn(data)
         machine.received(now: link.now)
+        if !hasCheckedFirstBytes, let foreign = foreignBytes(in: bytes) { return perform(machine.reject(foreign)) }
         link.holdUntilReadEnds()
         do throws(AstraNetError) {
             if reader.hasPart {
@@ -339,11 +348,24 @@ final class LinkHandler: ChannelInboundHandler {
             // No code would release the budget of a link that has ended.
             if machine.isOpen { try reader.keep(bytes) }
         } catch {
+            if machine.peer == nil, error.code == .protocolViolation {
+                return perform(machine.reject(.foreign(.unknown)))
+            }
             if error.code == .protocolViolation {
                 log.warning("protocol violation by the peer, closing the link", metadata: ["error": "\(error)"])
             }
             close(error)
         }
+    }
+
+    /// Examines the first bytes of the connection.
+    ///
+    /// - Returns: the failure if they are not those of a node; `nil` if they are, or if more bytes are needed.
+    private func foreignBytes(in bytes: ByteBuffer) -> HandshakeFailure? {
+        let missing = ForeignBytes.examined - firstBytes.count
+        firstBytes += bytes.prefix(missing).readableBytesView
+        hasCheckedFirstBytes = firstBytes.count >= ForeignBytes.examined
+        return ForeignBytes(firstBytes).map { .foreign($0) }
     }
 
     /// Handles all whole ops of `bytes`.

@@ -92,11 +92,9 @@ struct KeepAlive: Hashable, Sendable {
         case close(AstraNetError)
     }
 
-    /// Checks a link that waits for the peer's HANDSHAKE.
-    func checkHandshake(now: UInt64) -> Verdict {
-        guard now - openedAt >= limits.handshake else { return .fine }
-        return .close(
-            AstraNetError(.deadlineExceeded, "no handshake within \(limits.handshake / 1_000_000_000) s"))
+    /// Checks a link that waits for the peer's HANDSHAKE. Returns the timeout in nanoseconds if it has passed.
+    func overdueHandshake(now: UInt64) -> UInt64? {
+        now - openedAt >= limits.handshake ? limits.handshake : nil
     }
 
     /// Checks a link that is up. If the result is `sendPing`, the PING counts as written.

@@ -62,6 +62,8 @@ struct LinkMachine: Hashable, Sendable {
         case drain(AstraNetError, deadline: UInt64?)
         /// Logs the reason, and closes the connection.
         case close(AstraNetError)
+        /// Closes the connection of a peer that is not a node. Logs a warning, unless this node dialled the connection.
+        case reject(HandshakeFailure)
         /// Closes the connection of a drained link.
         case closeConnection
         /// Ends all streams of the link.
@@ -92,9 +94,12 @@ struct LinkMachine: Hashable, Sendable {
     /// The maximum length of the address in FOLLOW, in bytes. Longer text is cut.
     private static let maximumFollow = 300
 
+    static let peerIsThisNode = AstraNetError(.protocolViolation, "the peer is this node itself")
     static let nodeIsClosed = AstraNetError(.closed, "the node is closed")
 
     private let localHost: HostID
+    /// Whether this node dialled the connection.
+    private let isDialled: Bool
     /// The maximum length of a service name, in bytes.
     private let maximumServiceName: Int
     private(set) var phase = Phase.handshaking
@@ -111,9 +116,12 @@ struct LinkMachine: Hashable, Sendable {
     private(set) var isRetired = false
     private var idleSinceRetired = 0
 
-    init(localHost: HostID, maximumServiceName: Int, memory: SharedMemoryLedger, now: UInt64, limits: KeepAlive.Limits)
-    {
+    init(
+        localHost: HostID, isDialled: Bool, maximumServiceName: Int, memory: SharedMemoryLedger, now: UInt64,
+        limits: KeepAlive.Limits
+    ) {
         self.localHost = localHost
+        self.isDialled = isDialled
         self.maximumServiceName = maximumServiceName
         self.memory = memory
         keepAlive = KeepAlive(now: now, limits: limits)
@@ -204,11 +212,13 @@ struct LinkMachine: Hashable, Sendable {
         do throws(AstraNetError) {
             handshake = try Handshake(decoding: op.payload)
         } catch {
-            return close(error)
+            return reject(.invalid(error))
         }
-        guard host != .peer else { return close(AstraNetError(.protocolViolation, "a handshake without a host id")) }
+        guard host != .peer else {
+            return reject(.invalid(AstraNetError(.protocolViolation, "a handshake without a host id")))
+        }
         guard host != localHost else {
-            return close(AstraNetError(.protocolViolation, "the peer is this node itself"))
+            return close(Self.peerIsThisNode)
         }
         let peer = LinkPeer(host: host, handshake: handshake)
         phase = .up(peer)
@@ -327,7 +337,10 @@ struct LinkMachine: Hashable, Sendable {
         guard isOpen else { return .doNothing }
         keepAlive.holds(buffered, now: now)
         if isRetired { idleSinceRetired = isUsed ? 0 : idleSinceRetired + 1 }
-        let verdict = phase == .handshaking ? keepAlive.checkHandshake(now: now) : keepAlive.check(now: now)
+        guard phase != .handshaking else {
+            return keepAlive.overdueHandshake(now: now).map { reject(.late(nanoseconds: $0)) } ?? .doNothing
+        }
+        let verdict = keepAlive.check(now: now)
         if case .close(let reason) = verdict { return close(reason) }
         if idleSinceRetired >= Self.idleTicks {
             return drain(AstraNetError(.closed, "another link leads to the same host"), deadline: now + Self.drainTime)
@@ -387,11 +400,31 @@ struct LinkMachine: Hashable, Sendable {
         }
     }
 
+    /// Closes the connection because the peer is not a node.
+    mutating func reject(_ failure: HandshakeFailure) -> Action {
+        guard phase == .handshaking else { return .doNothing }
+        phase = .closing(failure.error(isDialled: isDialled))
+        return .reject(failure)
+    }
+
+    /// Closes the link because the connection failed.
+    ///
+    /// - Parameters:
+    ///   - isReset: whether the peer reset the connection.
+    ///   - reason: the reason in words.
+    mutating func connectionFailed(isReset: Bool, reason: String) -> Action {
+        close(isReset && isDialled && phase == .handshaking ? Self.closedByServer : AstraNetError(.linkLost, reason))
+    }
+
+    private static let closedByServer = AstraNetError(.linkLost, "the server closed the connection")
+
     /// Handles that the connection is closed.
     mutating func disconnected() -> Action {
         switch phase {
         case .handshaking, .up:
-            let reason = AstraNetError(.linkLost, "the connection to the peer was lost")
+            let reason =
+                isDialled && phase == .handshaking
+                ? Self.closedByServer : AstraNetError(.linkLost, "the connection to the peer was lost")
             phase = .closed(reason)
             return .end(reason)
         case .closing(let reason):

@@ -49,7 +49,9 @@ final class BenchProgress: Sendable {
             let line =
                 "\(name): run \(state.run) of \(runs)  requests: \(tally.requests)  frames: \(tally.frames)"
                 + "  bytes: \(ByteCount(tally.bytes))"
-            StandardError.draw("\r\(line.prefix(79))\u{1B}[K")
+            // The last column stays free: some terminals wrap as soon as it is written.
+            let width = (Terminal.width(of: STDERR_FILENO) ?? 80) - 1
+            StandardError.draw("\r\(line.prefix(max(0, width)))\u{1B}[K")
         }
     }
 }
