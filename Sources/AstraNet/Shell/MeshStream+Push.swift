@@ -289,8 +289,8 @@ extension MeshStream {
         }
     }
 
-    /// Consistent snapshot of ``isPeerClosed``, ``isOffered`` and whether the client has accepted this pushed source.
-    package var offerProgress: (isPeerClosed: Bool, isOffered: Bool, wasTaken: Bool) {
+    /// Consistent snapshot of ``isPeerClosed``, ``isUnaccepted`` and whether the client has accepted this pushed source.
+    package var pushProgress: (isPeerClosed: Bool, isUnaccepted: Bool, wasAccepted: Bool) {
         withStorage { storage in
             (
                 storage.state.isPeerClosed && !storage.state.isClosedHere, storage.state.offer == .made,
@@ -300,7 +300,7 @@ extension MeshStream {
     }
 
     /// Whether the client has not accepted this pushed source yet.
-    public var isOffered: Bool { withStorage { $0.state.offer == .made } }
+    public var isUnaccepted: Bool { withStorage { $0.state.offer == .made } }
 
 }
 
