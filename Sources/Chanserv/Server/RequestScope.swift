@@ -1,4 +1,3 @@
-import DequeModule
 package import NIOCore
 import Synchronization
 
@@ -36,57 +35,14 @@ package final class RequestScope: ConnectionDelegate {
         var isBlocked = false
         /// The time at which the client last accepted a source.
         var lastAccept: ContinuousClock.Instant
-        /// Encoded bytes of sources that the client has not accepted.
-        var unacceptedBytes = 0
-        /// Sources that have started, have sent no frames yet, and that the client has not accepted.
-        var starting = 0
-        /// Sources that are queued until ``unacceptedBytes`` falls.
-        var held = Deque<SourceScope>()
-        /// Whether a thread is starting queued sources.
-        var isStartingHeld = false
-        var deadlines = Deadlines()
+        /// Decides when pushed sources start.
+        var startQueue = SourceStartQueue()
+        var deadlines = RequestDeadlines()
         var frames = 0
         var bytes = 0
-
-        /// Whether another queued source may start. A thread that starts one checks again afterwards, because a source
-        /// that sends at once calls back into this type.
-        var mayStartMore: Bool {
-            !isStartingHeld
-                && unacceptedBytes + starting * RequestScope.assumedStartBytes < RequestScope.unacceptedLimit
-        }
-
-        mutating func beginStart() {
-            starting += 1
-            isStartingHeld = true
-        }
     }
 
     private enum Delivery { case pushed(window: Int), named }
-
-    private struct Deadlines {
-        var body: ContinuousClock.Instant?
-        /// For the listing as a whole.
-        var serving: ContinuousClock.Instant?
-        /// For the next source.
-        var sourcing: ContinuousClock.Instant?
-        /// For the client to make room for an announcement.
-        var announcing: ContinuousClock.Instant?
-        /// The deadline that the client set.
-        var client: ContinuousClock.Instant?
-
-        var next: ContinuousClock.Instant? {
-            var next = earlier(body, serving)
-            next = earlier(next, sourcing)
-            next = earlier(next, announcing)
-            return earlier(next, client)
-        }
-    }
-
-    /// Encoded bytes of unaccepted sources, in all, above which no further source is started: 1 MiB.
-    private static let unacceptedLimit = 1 << 20
-    /// Bytes that count for a source that has started and has sent nothing: 64 KiB. First frames may be large, so this
-    /// limits how many sources make theirs at the same time.
-    private static let assumedStartBytes = 65_536
 
     init(
         _ connection: any Connection, of service: VirtualService, _ revision: VirtualService.Revision,
@@ -99,7 +55,7 @@ package final class RequestScope: ConnectionDelegate {
         surroundings = service.open.surroundings
         began = surroundings.now()
         context = connection.takeContext()
-        var deadlines = Deadlines()
+        var deadlines = RequestDeadlines()
         deadlines.body = revision.configuration.masterReadTimeout.map { [began] in began + $0 }
         deadlines.serving = revision.configuration.servingTimeout.map { [began] in began + $0 }
         deadlines.client = context.deadline
@@ -471,7 +427,7 @@ package final class RequestScope: ConnectionDelegate {
             let settlement = storage.state.endedListing(end)
             let isOver = settlement?.isAnswered ?? true
             // Sources that the client accepted go on until the client's deadline.
-            storage.deadlines = Deadlines(client: isOver ? nil : storage.deadlines.client)
+            storage.deadlines = RequestDeadlines(client: isOver ? nil : storage.deadlines.client)
             return settlement
         }
         guard let settlement else { return }
@@ -491,13 +447,12 @@ package final class RequestScope: ConnectionDelegate {
                 last.index = source.index
                 storage.sources[source.index] = last
             }
-            storage.unacceptedBytes -= ended.unacceptedBytes
-            if ended.wasStarting { storage.starting -= 1 }
+            storage.startQueue.settle(bytes: ended.unacceptedBytes, wasStarting: ended.wasStarting)
             if let acceptedAt { storage.lastAccept = acceptedAt }
             let settlement = storage.state.endedSource(end, countedAsAccepted: ended.countedAsAccepted)
             if settlement.isAnswered {
-                storage.deadlines = Deadlines()
-                storage.held = []
+                storage.deadlines = RequestDeadlines()
+                storage.startQueue.removeAll()
             }
             return (settlement, storage.state.isListing ? storage.work : nil)
         }
@@ -529,8 +484,7 @@ package final class RequestScope: ConnectionDelegate {
         let work = storage.withLock { storage -> (any RequestWork)? in
             storage.state.acceptedSource()
             storage.lastAccept = now
-            storage.unacceptedBytes -= counts.bytes
-            if counts.wasStarting { storage.starting -= 1 }
+            storage.startQueue.settle(bytes: counts.bytes, wasStarting: counts.wasStarting)
             return storage.state.isListing ? storage.work : nil
         }
         startHeldSources()
@@ -540,48 +494,29 @@ package final class RequestScope: ConnectionDelegate {
     /// Starts a pushed source that the client has not accepted: at once if unaccepted sources have few bytes, otherwise
     /// later.
     func startOrQueue(_ source: SourceScope) {
-        let begins = storage.withLock { storage -> Bool in
-            guard storage.held.isEmpty, storage.mayStartMore else {
-                storage.held.append(source)
-                return false
-            }
-            storage.beginStart()
-            return true
-        }
-        if begins { startHeld(source) }
+        if storage.withLock({ $0.startQueue.startOrQueue(source) }) { startHeld(source) }
         startHeldSources()
     }
 
     /// Records that an unaccepted source has sent its first frames, or all of them.
     func firstFramesSent() {
-        storage.withLock { $0.starting -= 1 }
+        storage.withLock { $0.startQueue.settle(bytes: 0, wasStarting: true) }
         startHeldSources()
     }
 
     /// Counts bytes of a source that the client has not accepted.
     func countUnaccepted(bytes: Int) {
-        storage.withLock { $0.unacceptedBytes += bytes }
+        storage.withLock { $0.startQueue.unacceptedBytes += bytes }
     }
 
     /// Starts queued sources while the bytes of unaccepted sources are below the limit.
     private func startHeldSources() {
-        while true {
-            let next = storage.withLock { storage -> SourceScope? in
-                guard storage.mayStartMore, let next = storage.held.popFirst() else { return nil }
-                storage.beginStart()
-                return next
-            }
-            guard let next else { return }
-            startHeld(next)
-        }
+        while let next = storage.withLock({ $0.startQueue.next() }) { startHeld(next) }
     }
 
     private func startHeld(_ source: SourceScope) {
-        let begins = source.startHeld()
-        storage.withLock { storage in
-            storage.isStartingHeld = false
-            if !begins { storage.starting -= 1 }
-        }
+        let hasStarted = source.startHeld()
+        storage.withLock { $0.startQueue.started(hasStarted) }
     }
 
     /// Counts frames of a source.
@@ -680,63 +615,4 @@ package final class RequestScope: ConnectionDelegate {
             (storage.state.openSources - storage.state.unacceptedSources, storage.state.unacceptedSources)
         }
     }
-}
-
-/// A snapshot of an open request.
-public struct OpenRequest: Sendable, Hashable {
-    public enum State: String, Sendable, Hashable {
-        /// The body has not arrived completely.
-        case readingBody = "reading the request"
-        /// The plugin has added no source yet.
-        case waitingForSources = "waiting for the plugin"
-        /// Frames are sent as they arrive.
-        case sending
-        /// The client has no room for more bytes.
-        case waitingForClient = "waiting for the client"
-        /// The request was answered or cancelled, and the plugin has not closed it.
-        case ending
-    }
-
-    /// Unique among the requests of the process.
-    public var id: UInt64
-    public var vAddr: String
-    /// The address of the client in the network's notation.
-    public var client: String
-    /// The time since the request was dialled.
-    public var age: Duration
-    /// Sources that have not ended.
-    public var sourcesOpen: Int
-    public var sourcesTotal: Int
-    public var frames: Int
-    /// The encoded bytes of the frames.
-    public var bytes: Int
-    public var state: State
-}
-
-/// The error of a source function or a source, or of the network.
-struct SourceFuncError: Error {
-    let cause: any Error
-    /// Whether the network caused the error.
-    let isNetworks: Bool
-
-    init(_ cause: any Error, isNetworks: Bool = false) {
-        self.cause = cause
-        self.isNetworks = isNetworks
-    }
-
-    /// Whether the error counts as a failure of the server.
-    var counts: Bool { (cause as? any ServingError)?.countsAsFailure ?? true }
-}
-
-extension RequestTags {
-    init(_ context: RequestContext) {
-        self.init()
-        self[.meta] = context.meta
-        self[.bucket] = context.bucket
-    }
-}
-
-/// Returns the earlier of two deadlines; `nil` means no deadline.
-func earlier(_ one: ContinuousClock.Instant?, _ other: ContinuousClock.Instant?) -> ContinuousClock.Instant? {
-    one.map { $0.orEarlier(other) } ?? other
 }

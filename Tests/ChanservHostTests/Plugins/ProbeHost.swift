@@ -188,10 +188,10 @@ final class ProbeInstance: Sendable {
         var configuration = Client.Configuration()
         configuration.acceptsPushedSources = way.acceptsPushedSources
         let client = Client(multiplexer: network.client, configuration: configuration)
-        do {
+        do throws(ChanservError) {
             return ProbeSources(
                 sources: try await client.lookupAndPost(service.vAddr, body: ByteBuffer(string: command)))
-        } catch let error as ChanservError {
+        } catch {
             // The refusal of a large request may arrive before the client has sent all of it.
             throw error.asThePluginGaveIt
         }

@@ -18,7 +18,7 @@ final class LinkStreams {
     @exclusivity(unchecked) var log: Logger
     @exclusivity(unchecked) private var table = StreamTable()
     /// Stream wakes and closures that run at the end of the read.
-    @exclusivity(unchecked) private var toWake = Deque<Outbox.Turn>()
+    @exclusivity(unchecked) private var toWake = Deque<Outbox.Item>()
     /// Whether ``wakeAll(afterEach:)`` is running.
     @exclusivity(unchecked) private var isWaking = false
     /// Whether a later turn of the event loop is scheduled for the rest of ``toWake``.
@@ -133,7 +133,7 @@ final class LinkStreams {
         // understands ERR.
         let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
-            return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
+            return refuse(remote, local, "no listener at \(local)", understands: understandsError)
         }
         guard table.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
@@ -603,8 +603,8 @@ final class LinkStreams {
     }
 
     /// Queues work from other threads for the next ``wakeAll(afterEach:)``.
-    func queueTurns(_ turns: [Outbox.Turn]) {
-        if !turns.isEmpty { toWake.append(contentsOf: turns) }
+    func queueItems(_ items: [Outbox.Item]) {
+        if !items.isEmpty { toWake.append(contentsOf: items) }
     }
 
     /// Runs the queued wakes and closures for at most ``turnTime``. The rest runs after the event loop has read its
@@ -617,8 +617,8 @@ final class LinkStreams {
         defer { isWaking = false }
         let end = link.now &+ Self.turnTime
         var count = 0
-        while let turn = toWake.popFirst() {
-            switch turn {
+        while let item = toWake.popFirst() {
+            switch item {
             case .wake(let stream): stream.wake()
             case .run(let body): body()
             }
@@ -643,7 +643,7 @@ final class LinkStreams {
     }
 
     /// Whether wakes or closures are queued.
-    var hasQueuedTurns: Bool { !toWake.isEmpty }
+    var hasQueuedItems: Bool { !toWake.isEmpty }
 }
 
 extension LinkStreams.Effects {
