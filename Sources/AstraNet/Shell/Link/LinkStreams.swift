@@ -247,7 +247,7 @@ final class LinkStreams {
             _ = try passToSiblings(op, from: peer)
             return
         }
-        var effects = Effects()
+        var effects = StreamOpEffects()
         stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
         if let failure = effects.linkFailure { throw failure }
         if effects.isEarlyEnd {
@@ -262,37 +262,10 @@ final class LinkStreams {
         if effects.queuesFlush { link.markDirty(stream) }
     }
 
-    /// The effects of an op that are performed after the stream's lock is released.
-    fileprivate struct Effects {
-        var queuesWake = false
-        var queuesFlush = false
-        var isForgotten = false
-        /// Whether the op is the FIN2 of a request whose last sources may arrive over another link.
-        var isEarlyEnd = false
-        var settlesOffer = false
-        /// Whether the dialer confirmed the stream with ACK, so that the listener receives it.
-        var accepts = false
-        var reply: Command?
-        /// Cookie that arrived with a SYN; the reply repeats it.
-        var cookie: UInt64?
-        /// Error that fails the stream.
-        var failure: AstraNetError?
-        /// Whether the stream fails because this node holds too many unread bytes.
-        var isOverfull = false
-        /// Whether the stream is a pushed source that this node has not accepted.
-        var isOffered = false
-        /// Whether the server needs a decline if this node has given up the pushed source. The stream fails before its
-        /// FIN1 and FIN2 are sent, so they do not inform the server.
-        var sendsDecline = false
-        /// Error that must close the link.
-        var linkFailure: AstraNetError?
-        /// Unsent bytes. They are released outside the lock because their memory may belong to a plugin.
-        var dropped: ShortQueue<ByteBuffer>?
-    }
-
     /// Passes an op to the state machine of its stream. The caller holds the stream's lock.
     private func perform(
-        _ op: borrowing Op, on stream: MeshStream, _ storage: inout MeshStream.Storage, _ effects: inout Effects,
+        _ op: borrowing Op, on stream: MeshStream, _ storage: inout MeshStream.Storage,
+        _ effects: inout StreamOpEffects,
         from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
     ) {
         let wasOffered = storage.state.offer == .made
@@ -358,7 +331,7 @@ final class LinkStreams {
 
     /// Handles DATA or SHARED: delivers bytes to the stream's reader. The caller holds the stream's lock.
     private func takeData(
-        _ payload: borrowing ByteBuffer, _ storage: inout MeshStream.Storage, _ effects: inout Effects,
+        _ payload: borrowing ByteBuffer, _ storage: inout MeshStream.Storage, _ effects: inout StreamOpEffects,
         _ shared: (place: SharedPlace, memory: SharedMemory)?
     ) {
         switch storage.state.receivedData(shared?.place.count ?? payload.readableBytes) {
@@ -425,7 +398,7 @@ final class LinkStreams {
     }
 
     /// Fails a stream because of an op.
-    private func fail(_ stream: MeshStream, _ failure: AstraNetError, _ effects: Effects) {
+    private func fail(_ stream: MeshStream, _ failure: AstraNetError, _ effects: StreamOpEffects) {
         if effects.isOverfull {
             node.counters.overfullStreams.add(1, ordering: .relaxed)
             sendFailure(of: stream, failure.message)
@@ -644,24 +617,6 @@ final class LinkStreams {
 
     /// Whether wakes or closures are queued.
     var hasQueuedItems: Bool { !toWake.isEmpty }
-}
-
-extension LinkStreams.Effects {
-    fileprivate mutating func take(_ action: StreamState.PeerEndAction, _ storage: inout MeshStream.Storage) {
-        guard action != .doNothing else { return }
-        isForgotten = action == .forget
-        if storage.state.queued == 0 { dropped = storage.active?.state.takeOutbox() }
-        queuesWake = storage.queueWake()
-        queuesFlush = !isForgotten && storage.markDirty()
-    }
-
-    fileprivate mutating func take(_ action: StreamState.ReceivedCreditAction, _ storage: inout MeshStream.Storage) {
-        switch action {
-        case .doNothing: break
-        case .resumeSending: queuesFlush = storage.sendingIsDue()
-        case .failStream(let error): failure = error
-        }
-    }
 }
 
 extension MeshStream.Storage {
