@@ -51,10 +51,7 @@ extension Node {
             }
             guard !full.contains(link.id), link.reserveStreamSlot() else {
                 full.insert(link.id)
-                failure = AstraNetError(
-                    .limitReached,
-                    "the link that leads to \(offer.address.host) has its maximum of "
-                        + "\(core.configuration.maximumStreamsPerLink) streams")
+                failure = core.streamLimit(of: offer)
                 failed.insert(offer.address)
                 continue
             }
@@ -110,7 +107,7 @@ extension Node {
                 of: core.configuration.fullName(name), bucket: request.bucket, except: [])
         else { return nil }
         guard link.reserveStreamSlot() else {
-            throw AstraNetError(.limitReached, "the link has its maximum number of streams")
+            throw core.streamLimit(of: offer)
         }
         let (stream, _, _) = core.makeDialer(of: offer, over: link, request, deadline: nil)
         if let delegate { stream.setDelegate(delegate) }
@@ -122,51 +119,6 @@ extension Node {
             throw error
         }
         return stream
-    }
-}
-
-/// The options of a dial.
-package struct DialRequest: Sendable {
-    /// Selects the offer. The same bucket selects the same offer as long as the set of offers stays the same. `nil`
-    /// selects one at random.
-    package var bucket: String?
-    /// The stream on which the caller received the name; `nil` if it was not received on a stream.
-    package var peer: MeshStream?
-    /// Bytes that are sent together with the DIAL, or as soon as the stream is open.
-    package var first: ByteBuffer
-    /// The tags and the trace parent of the request.
-    package var context: DialBlock
-    /// The deadline of the request. The DIAL tells the server how much time is left. `nil` for none.
-    package var deadline: ContinuousClock.Instant?
-    /// The maximum number of pushed sources that are not accepted yet; 0 if the server may not push.
-    package var maximumPushedSources: Int
-
-    package init(
-        bucket: String? = nil, peer: MeshStream? = nil, first: ByteBuffer = ByteBuffer(),
-        context: DialBlock = DialBlock(),
-        deadline: ContinuousClock.Instant? = nil, maximumPushedSources: Int = 0
-    ) {
-        self.bucket = bucket
-        self.peer = peer
-        self.first = first
-        self.context = context
-        self.deadline = deadline
-        self.maximumPushedSources = maximumPushedSources
-    }
-
-    /// Checks that the block of the DIAL does not become too long, including the entries that the dial adds to the
-    /// context.
-    ///
-    /// - Throws: ``AstraNetError`` with code `limitReached`.
-    fileprivate func validate() throws(AstraNetError) {
-        guard !context.isEmpty else { return }
-        var block = context
-        if maximumPushedSources > 0 {
-            block.push = DialBlock.Push(nonce: 0, maximumSources: 0, window: 0)
-            block.cookie = 0
-        }
-        if deadline != nil { block.deadlineMilliseconds = 0 }
-        try block.validate()
     }
 }
 
@@ -186,10 +138,18 @@ extension NodeCore {
         return min(deadline, now + min(configuration.answerTimeout, (deadline - now) / 2))
     }
 
+    /// Returns the error of a dial whose link has no stream slot left.
+    fileprivate func streamLimit(of offer: ServiceOffer) -> AstraNetError {
+        AstraNetError(
+            .limitReached,
+            "the link that leads to \(offer.address.host) has its maximum of \(configuration.maximumStreamsPerLink) streams"
+        )
+    }
+
     @inline(never)
     fileprivate func isAhead(_ deadline: ContinuousClock.Instant) -> Bool { surroundings.now() < deadline }
 
-    /// Makes the stream of a dial. The caller has reserved a place for the stream on the link.
+    /// Makes the stream of a dial. The caller has reserved a stream slot on the link.
     ///
     /// - Returns: the stream, whether its first bytes are sent together with the DIAL, and whether the DIAL has a
     ///   cookie.

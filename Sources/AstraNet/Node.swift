@@ -46,37 +46,40 @@ public final class Node: Sendable {
     ///   - host: a DNS name or an IP address.
     ///   - port: the TCP port; 0 for any free port.
     /// - Returns: the address at which the node listens.
-    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`. The message
-    ///   contains the error of the operating system.
+    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the error of the
+    ///   operating system in the message; or with code `closed` if the node is shut down.
     @discardableResult
-    public func listen(host: String, port: Int) async throws -> SocketAddress {
+    public func listen(host: String, port: Int) async throws(AstraNetError) -> SocketAddress {
         let core = core
         let network = core.surroundings.network
+        let server: any Channel
+        let requested: SocketAddress
         do {
-            let addresses = try await network.addresses(of: host, port: port, on: core.timers).get()
-            let server = try await network.listen(at: addresses[0], on: core.group) { channel in
+            requested = try await network.addresses(of: host, port: port, on: core.timers).get()[0]
+            server = try await network.listen(at: requested, on: core.group) { channel in
                 core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
             }.get()
-            servers.withLockedValue { $0.append(server) }
+            let accepting = server
             let log = core.log
-            let name = server.localAddress?.printed ?? "\(host):\(port)"
-            try await server.eventLoop.submit {
-                try server.pipeline.syncOperations.addHandler(AcceptHandler(name: name, log: log))
+            let name = accepting.localAddress?.printed ?? "\(host):\(port)"
+            try await accepting.eventLoop.submit {
+                try accepting.pipeline.syncOperations.addHandler(AcceptHandler(name: name, log: log))
             }.get()
-            if core.isClosed {
-                server.close(promise: nil)
-                throw AstraNetError(.closed, "the node is closed")
-            }
-            let address = server.localAddress ?? addresses[0]
-            core.shared.withLockedValue {
-                $0.offers.ownAddresses.listens(at: address.ipAddress ?? host, port: address.port ?? port)
-            }
-            return address
         } catch {
             throw AstraNetError(
                 SocketNetwork.listenFailure(error),
                 "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
         }
+        servers.withLockedValue { $0.append(server) }
+        if core.isClosed {
+            server.close(promise: nil)
+            throw AstraNetError(.closed, "cannot listen on \(host):\(port): the node is closed")
+        }
+        let address = server.localAddress ?? requested
+        core.shared.withLockedValue {
+            $0.offers.ownAddresses.listens(at: address.ipAddress ?? host, port: address.port ?? port)
+        }
+        return address
     }
 
     /// Connects to a node and performs the handshake.
@@ -91,7 +94,7 @@ public final class Node: Sendable {
     /// - Throws: ``AstraNetError`` with code `unreachable` and the error of the operating system, or the error of the
     ///   handshake.
     @discardableResult
-    public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws -> HostID {
+    public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws(AstraNetError) -> HostID {
         var failure: any Error = AstraNetError(.deadlineExceeded, "the deadline has passed")
         do {
             let addresses = try await core.surroundings.network.addresses(of: host, port: port, on: core.timers).get()
@@ -134,7 +137,7 @@ public final class Node: Sendable {
     /// - Returns: the host id of the peer, once the link is up.
     /// - Throws: ``AstraNetError`` if the descriptor is no such socket or the handshake fails.
     @discardableResult
-    public func attach(socket: CInt, memory: SharedMemory? = nil) async throws -> HostID {
+    public func attach(socket: CInt, memory: SharedMemory? = nil) async throws(AstraNetError) -> HostID {
         try await attach(input: socket, output: socket, memory: memory)
     }
 
@@ -149,7 +152,7 @@ public final class Node: Sendable {
     @discardableResult
     public func attach(
         input: CInt, output: CInt, memory: SharedMemory? = nil
-    ) async throws -> HostID {
+    ) async throws(AstraNetError) -> HostID {
         let core = core
         let eventLoop = core.group.next()
         let up = eventLoop.makePromise(of: LinkUp.self)

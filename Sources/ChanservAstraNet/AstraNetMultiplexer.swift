@@ -21,7 +21,7 @@ public struct AstraNetMultiplexer: Multiplexer {
 
     public func bind(
         _ name: String, visibleTo peer: (any Connection)?,
-        onConnection: @escaping @Sendable (any Connection) -> Admission
+        onConnection: @escaping @Sendable (any Connection) -> DialAnswer
     ) throws(ConnectionError) -> any Binding {
         do throws(AstraNetError) {
             return try node.bind(name, visibleTo: peer as? AstraNet.MeshStream, answersSoon: true) { stream in
@@ -113,8 +113,8 @@ extension AstraNet.MeshStream: Connection {
     public var peerDescription: String { remoteAddress.description }
 
     public var progress: ConnectionProgress {
-        let (isPeerClosed, isOffered, wasTaken) = offerProgress
-        return ConnectionProgress(isPeerClosed: isPeerClosed, isOffered: isOffered, wasTaken: wasTaken)
+        let (isPeerClosed, isUnaccepted, wasAccepted) = pushProgress
+        return ConnectionProgress(isPeerClosed: isPeerClosed, isUnaccepted: isUnaccepted, wasAccepted: wasAccepted)
     }
 
     public func takeContext() -> RequestContext {

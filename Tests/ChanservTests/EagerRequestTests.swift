@@ -13,7 +13,7 @@ import Testing
 
         func bind(
             _ name: String, visibleTo peer: (any Connection)?,
-            onConnection: @escaping @Sendable (any Connection) -> Admission
+            onConnection: @escaping @Sendable (any Connection) -> DialAnswer
         ) throws(ConnectionError) -> any Binding {
             try inner.bind(name, visibleTo: peer, onConnection: onConnection)
         }

@@ -66,7 +66,7 @@ final class ManualClock: Sendable {
 /// A network whose requests come from the test, each on a ``FakeConnection``.
 final class FakeNetwork: Multiplexer {
     let clock = ManualClock()
-    private let bound = NIOLockedValueBox<[String: @Sendable (any Connection) -> Admission]>([:])
+    private let bound = NIOLockedValueBox<[String: @Sendable (any Connection) -> DialAnswer]>([:])
     /// Called before a name is bound. It may throw.
     private let onBind = NIOLockedValueBox<@Sendable (String) throws(ConnectionError) -> Void>({ _ in })
 
@@ -87,7 +87,7 @@ final class FakeNetwork: Multiplexer {
 
     func bind(
         _ name: String, visibleTo peer: (any Connection)?,
-        onConnection: @escaping @Sendable (any Connection) -> Admission
+        onConnection: @escaping @Sendable (any Connection) -> DialAnswer
     ) throws(ConnectionError) -> any Binding {
         try onBind.withLockedValue { $0 }(name)
         bound.withLockedValue { $0[name] = onConnection }
@@ -96,7 +96,7 @@ final class FakeNetwork: Multiplexer {
 
     /// Dials a name as a client.
     @discardableResult
-    func request(_ connection: FakeConnection, to name: String = "svc") throws -> Admission {
+    func request(_ connection: FakeConnection, to name: String = "svc") throws -> DialAnswer {
         let onConnection = try #require(bound.withLockedValue { $0[name] })
         return onConnection(connection)
     }
@@ -142,8 +142,8 @@ final class FakeConnection: Connection {
         var end: End?
         var delegate: (any ConnectionDelegate)?
         var isPeerClosed = false
-        var isOffered = false
-        var wasTaken = false
+        var isUnaccepted = false
+        var wasAccepted = false
         var isAnswered = true
         var hasCapacity = true
         var context = RequestContext()
@@ -174,7 +174,7 @@ final class FakeConnection: Connection {
 
     /// A pushed source.
     private init(offered: Void) {
-        storage = NIOLockedValueBox(Storage(isOffered: true))
+        storage = NIOLockedValueBox(Storage(isUnaccepted: true))
     }
 
     /// A source that a client dials.
@@ -209,23 +209,23 @@ final class FakeConnection: Connection {
     /// The client accepts a pushed source.
     func accept() {
         change { storage in
-            storage.isOffered = false
-            storage.wasTaken = true
+            storage.isUnaccepted = false
+            storage.wasAccepted = true
         }
     }
 
     /// The client accepts a pushed source, and the delegate is not called.
     func acceptSilently() {
         storage.withLockedValue { storage in
-            storage.isOffered = false
-            storage.wasTaken = true
+            storage.isUnaccepted = false
+            storage.wasAccepted = true
         }
     }
 
     /// The client ends the connection.
     func leave() {
         change { storage in
-            storage.isOffered = false
+            storage.isUnaccepted = false
             storage.isPeerClosed = true
         }
     }
@@ -252,7 +252,7 @@ final class FakeConnection: Connection {
 
     func setDelegate(_ delegate: (any ConnectionDelegate)?) {
         storage.withLockedValue { storage in
-            if storage.end == nil || storage.isOffered { storage.delegate = delegate }
+            if storage.end == nil || storage.isUnaccepted { storage.delegate = delegate }
         }
     }
 
@@ -264,7 +264,8 @@ final class FakeConnection: Connection {
 
     var progress: ConnectionProgress {
         storage.withLockedValue {
-            ConnectionProgress(isPeerClosed: $0.isPeerClosed, isOffered: $0.isOffered, wasTaken: $0.wasTaken)
+            ConnectionProgress(
+                isPeerClosed: $0.isPeerClosed, isUnaccepted: $0.isUnaccepted, wasAccepted: $0.wasAccepted)
         }
     }
 
@@ -290,7 +291,7 @@ final class FakeConnection: Connection {
         storage.withLockedValue { storage in
             guard let grant = storage.grant else { return .notGranted }
             guard !storage.isPeerClosed, storage.end == nil else { return .ended }
-            guard storage.pushed.count(where: \.progress.isOffered) < grant else { return .grantExhausted }
+            guard storage.pushed.count(where: \.progress.isUnaccepted) < grant else { return .grantExhausted }
             let pushed = FakeConnection(offered: ())
             storage.pushed.append(pushed)
             return .opened(pushed)
@@ -299,11 +300,11 @@ final class FakeConnection: Connection {
 
     private func end(_ end: End) {
         let delegate = storage.withLockedValue { storage -> (any ConnectionDelegate)? in
-            guard storage.end == nil || storage.isOffered else { return nil }
+            guard storage.end == nil || storage.isUnaccepted else { return nil }
             storage.end = end
             // A source that was sent in full stays until the client accepts it or gives it up.
-            if storage.isOffered, case .closed = end { return nil }
-            if storage.isOffered, case .failed = end { return nil }
+            if storage.isUnaccepted, case .closed = end { return nil }
+            if storage.isUnaccepted, case .failed = end { return nil }
             defer { storage.delegate = nil }
             return storage.delegate
         }

@@ -3,32 +3,32 @@ import Testing
 
 @testable import Chanserv
 
-/// The set of open requests: queries, leases, waits and deadlines.
+/// The set of open requests: queries, used instances, waits and deadlines.
 @Suite(.timeLimit(.minutes(5))) struct OpenRequestsTests {
     private func question(_ host: ManualService) -> OpenRequests.Selector { .service(ObjectIdentifier(host.service)) }
 
     // MARK: Queries
 
-    @Test func `a request is counted until it is answered and released`() throws {
+    @Test func `a request is counted until it is answered and its handler has finished`() throws {
         let host = try ManualService()
         #expect(host.open.count(.all) == 0 && host.service.counters.requestsOpen == 0)
         let work = try host.request(FakeConnection())
         #expect(host.open.count(.all) == 1 && host.open.count(question(host)) == 1)
         #expect(host.service.counters.requestsOpen == 1)
         work.scope.finish(nil)
-        // The handler has not released it yet.
+        // The handler has not finished yet.
         #expect(host.open.count(.all) == 1 && host.service.counters.requestsOpen == 0)
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(host.open.count(.all) == 0 && host.open.requests().isEmpty)
         #expect(host.service.counters.requestsTotal == 1)
     }
 
-    @Test func `a request that is released first is counted until it is answered`() throws {
+    @Test func `a request whose handler finishes first is counted until it is answered`() throws {
         let host = try ManualService()
         let work = try host.request(FakeConnection(sources: 1))
         let source = try work.add()
         work.scope.finish(nil)
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(host.open.count(.all) == 1 && host.service.counters.requestsOpen == 1)
         source.output.finish(nil)
         try #require(host.handler.requests.count == 1)
@@ -37,18 +37,18 @@ import Testing
         #expect(host.open.count(.all) == 0 && host.service.counters.requestsOpen == 0)
     }
 
-    /// Two threads race: one has found the request answered, and another releases it before the first one reports that.
-    @Test func `a release that is recorded before the answer leaves no entry`() throws {
+    /// Two threads race: one has found the request answered, and the handler finishes on another before the first one reports that.
+    @Test func `an end of the handler that is recorded before the answer leaves no entry`() throws {
         let host = try ManualService()
         let work = try host.request(FakeConnection())
-        host.open.over(work.scope)
+        host.open.handlerFinished(work.scope)
         #expect(host.open.count(.all) == 1 && host.service.counters.requestsOpen == 1)
         host.open.listed(work.scope)
-        host.open.answered(work.scope, isOver: false)
+        host.open.answered(work.scope, isHandlerFinished: false)
         #expect(host.open.count(.all) == 0 && host.service.counters.requestsOpen == 0)
         // Repeats both calls: nothing is counted twice.
-        host.open.over(work.scope)
-        host.open.answered(work.scope, isOver: true)
+        host.open.handlerFinished(work.scope)
+        host.open.answered(work.scope, isHandlerFinished: true)
         #expect(host.service.counters.requestsOpen == 0)
     }
 
@@ -64,56 +64,56 @@ import Testing
         let old = host.service.update(configuration: .init(), handler: host.handler)
         let new = try host.request(FakeConnection())
         let id = ObjectIdentifier(host.service)
-        #expect(host.open.count(.generation(id, through: old.number)) == 3)
-        #expect(host.open.count(.generation(id, through: old.number + 1)) == 4)
-        #expect(host.open.requests(.generation(id, through: old.number)).map(\.id) == works.map(\.scope.id))
+        #expect(host.open.count(.revision(id, through: old.number)) == 3)
+        #expect(host.open.count(.revision(id, through: old.number + 1)) == 4)
+        #expect(host.open.requests(.revision(id, through: old.number)).map(\.id) == works.map(\.scope.id))
 
         #expect(host.open.cancel(id: works[1].scope.id, reason: "by an operator"))
         #expect(works.map(\.cancelled) == [0, 1, 0] && new.cancelled == 0)
-        works[1].scope.released()
+        works[1].scope.handlerFinished()
         #expect(!host.open.cancel(id: works[1].scope.id, reason: nil))
         #expect(host.open.request(id: works[1].scope.id) == nil)
         #expect(host.open.request(id: works[0].scope.id) === works[0].scope)
-        host.open.cancel(.generation(id, through: old.number), reason: nil)
+        host.open.cancel(.revision(id, through: old.number), reason: nil)
         #expect(works.map(\.cancelled) == [1, 1, 1] && new.cancelled == 0)
     }
 
-    @Test func `a request belongs to the generation that is current when its body is complete`() throws {
+    @Test func `a request belongs to the revision that is current when its body is complete`() throws {
         let host = try ManualService()
         let connection = FakeConnection(body: nil)
         try host.network.request(connection)
         let id = ObjectIdentifier(host.service)
         let old = host.service.update(configuration: .init(), handler: host.handler)
-        #expect(host.open.count(.generation(id, through: old.number)) == 0)
-        #expect(host.open.count(.generation(id, through: .max)) == 1 && host.open.count(.all) == 1)
+        #expect(host.open.count(.revision(id, through: old.number)) == 0)
+        #expect(host.open.count(.revision(id, through: .max)) == 1 && host.open.count(.all) == 1)
         connection.receive([UInt8](repeating: 0, count: 8))
         #expect(host.handler.requests.count == 1)
-        #expect(host.open.count(.generation(id, through: old.number)) == 0)
-        #expect(host.open.count(.generation(id, through: old.number + 1)) == 1)
+        #expect(host.open.count(.revision(id, through: old.number)) == 0)
+        #expect(host.open.count(.revision(id, through: old.number + 1)) == 1)
     }
 
-    // MARK: Leases
+    // MARK: Instances
 
-    @Test func `a lease needs an open instance and lasts until the request is released`() throws {
+    @Test func `a request uses an open instance until its handler has finished`() throws {
         let host = try ManualService()
         let (first, second) = (try host.request(FakeConnection()), try host.request(FakeConnection()))
-        #expect(!host.open.lease(7, generation: 3, for: first.scope))
-        #expect(host.open.count(.lease(7)) == 0 && host.open.countByGeneration.isEmpty)
-        host.open.open(lease: 7)
-        host.open.open(lease: 8)
-        #expect(host.open.lease(7, generation: 3, for: first.scope))
-        #expect(host.open.count(.lease(7)) == 1 && host.open.count(.lease(8)) == 0)
+        #expect(!host.open.use(instance: 7, hostGeneration: 3, for: first.scope))
+        #expect(host.open.count(.instance(7)) == 0 && host.open.countByGeneration.isEmpty)
+        host.open.open(instance: 7)
+        host.open.open(instance: 8)
+        #expect(host.open.use(instance: 7, hostGeneration: 3, for: first.scope))
+        #expect(host.open.count(.instance(7)) == 1 && host.open.count(.instance(8)) == 0)
         #expect(host.open.countByGeneration == [3: 1])
-        host.open.close(lease: 7)
-        #expect(!host.open.lease(7, generation: 3, for: second.scope))
-        #expect(host.open.lease(8, generation: 4, for: second.scope))
+        host.open.close(instance: 7)
+        #expect(!host.open.use(instance: 7, hostGeneration: 3, for: second.scope))
+        #expect(host.open.use(instance: 8, hostGeneration: 4, for: second.scope))
         #expect(host.open.countByGeneration == [3: 1, 4: 1])
         first.scope.finish(nil)
-        #expect(host.open.count(.lease(7)) == 1)
-        first.scope.released()
-        #expect(host.open.count(.lease(7)) == 0 && host.open.countByGeneration == [4: 1])
-        host.open.open(lease: 7)
-        #expect(host.open.lease(7, for: second.scope))
+        #expect(host.open.count(.instance(7)) == 1)
+        first.scope.handlerFinished()
+        #expect(host.open.count(.instance(7)) == 0 && host.open.countByGeneration == [4: 1])
+        host.open.open(instance: 7)
+        #expect(host.open.use(instance: 7, for: second.scope))
     }
 
     // MARK: Waits
@@ -122,7 +122,7 @@ import Testing
         let host = try ManualService()
         #expect(await host.open.wait(untilNone: .all, deadline: .testDeadline) == 0)
         _ = try host.request(FakeConnection())
-        #expect(await host.open.wait(untilNone: .lease(1), deadline: .testDeadline) == 0)
+        #expect(await host.open.wait(untilNone: .instance(1), deadline: .testDeadline) == 0)
     }
 
     @Test func `a wait returns the number of remaining requests at its deadline`() async throws {
@@ -147,18 +147,18 @@ import Testing
     @Test func `a wait ends with the last request that it matches`() async throws {
         let host = try ManualService()
         let works = try (0..<3).map { _ in try host.request(FakeConnection()) }
-        host.open.open(lease: 1)
-        #expect(host.open.lease(1, for: works[0].scope))
-        #expect(host.open.lease(1, for: works[1].scope))
-        async let leased = host.open.wait(untilNone: .lease(1), deadline: .testDeadline)
+        host.open.open(instance: 1)
+        #expect(host.open.use(instance: 1, for: works[0].scope))
+        #expect(host.open.use(instance: 1, for: works[1].scope))
+        async let unused = host.open.wait(untilNone: .instance(1), deadline: .testDeadline)
         async let all = host.open.wait(untilNone: .all, deadline: .testDeadline)
         for work in works.prefix(2) {
             work.scope.finish(nil)
-            work.scope.released()
+            work.scope.handlerFinished()
         }
-        #expect(await leased == 0)
+        #expect(await unused == 0)
         #expect(host.open.count(.all) == 1)
-        works[2].scope.released()
+        works[2].scope.handlerFinished()
         works[2].scope.finish(nil)
         #expect(await all == 0)
     }
@@ -219,7 +219,7 @@ import Testing
         #expect(sources.map(\.cancelled) == [1, 1])
     }
 
-    @Test func `no timer is scheduled for a request that is answered but not released`() throws {
+    @Test func `no timer is scheduled for an answered request whose handler has not finished`() throws {
         let host = try ManualService { $0.servingTimeout = .seconds(1) }
         let connection = FakeConnection(
             sources: 1, context: RequestContext(deadline: host.network.clock.now + .seconds(10)))
@@ -230,7 +230,7 @@ import Testing
         #expect(source.cancelled == 1 && work.cancelled == 1 && host.service.counters.requestsOpen == 0)
         host.network.clock.advance(by: .seconds(60))
         #expect(host.open.count(.all) == 1 && host.network.clock.scheduledCount == 0)
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(host.open.count(.all) == 0)
     }
 
@@ -280,7 +280,7 @@ import Testing
         #expect(connection.pushed[1].end == nil)
         #expect(host.service.counters.sourcesWaiting == 2 && host.service.counters.sourcesOpen == 1)
         host.network.clock.advance(by: .seconds(1))
-        let error = "deadline exceeded: chan accept timeout: the client did not take the source in 30.0 seconds"
+        let error = "deadline exceeded: chan accept timeout: the client did not accept the source in 30.0 seconds"
         #expect(connection.pushed[1].end == .aborted(error) && connection.pushed[2].end == .aborted(error))
         #expect(host.journal.all == ["source: \(error)", "source: \(error)"])
         #expect(sources.map(\.cancelled) == [0, 1, 0])

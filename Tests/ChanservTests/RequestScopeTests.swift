@@ -47,7 +47,7 @@ import Testing
     }
 
     @Test func `a request whose client leaves while it waits for admission is not served`() throws {
-        let host = try ManualService { $0.maxConcurrentRequests = 1 }
+        let host = try ManualService { $0.maxListingRequests = 1 }
         let first = try host.request(FakeConnection())
         let late = FakeConnection()
         #expect(try host.network.request(late) == .accepted)
@@ -98,7 +98,7 @@ import Testing
             }
             // An asynchronous source function ends this way.
             work.scope.finish(CancellationError())
-            work.scope.released()
+            work.scope.handlerFinished()
         }
         #expect(host.service.counters.failures == 0 && host.open.count(.all) == 0)
         #expect(host.journal.all.isEmpty && host.network.names == ["svc"])
@@ -184,7 +184,7 @@ import Testing
         source.output.finish(nil)
         #expect(status()?.state == .ending && status()?.sourcesOpen == 0 && status()?.sourcesTotal == 1)
         #expect(status()?.age == .seconds(3) && status()?.client == "client" && status()?.vAddr == "svc")
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(status() == nil)
     }
 
@@ -217,7 +217,7 @@ import Testing
         try source.send(10)
         source.output.finish(nil)
         work.scope.finish(nil)
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(connection.pushed[0].end == .closed && connection.end == .closed)
         #expect(host.service.counters.sourcesWaiting == 1 && host.service.counters.requestsOpen == 1)
         connection.pushed[0].accept()
@@ -237,7 +237,7 @@ import Testing
         connection.pushed[0].changed()
         #expect(work.scope.sourceCounts == (0, 0))
         work.scope.finish(nil)
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(host.open.count(.all) == 0)
     }
 
@@ -263,7 +263,7 @@ import Testing
             #expect(host.service.counters.failures == index + 1 && host.service.counters.sourcesWaiting == 0)
             #expect(source.cancelled == 0)
             work.scope.finish(nil)
-            work.scope.released()
+            work.scope.handlerFinished()
             #expect(host.open.count(.all) == 0)
         }
     }
@@ -301,7 +301,7 @@ import Testing
             sources[index].output.finish(nil)
             #expect(connection.pushed[index].end == .closed)
         }
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(host.open.count(.all) == 0 && host.service.counters.failures == 0)
     }
 
@@ -317,7 +317,7 @@ import Testing
         host.service.cancelAll(reason: reason)
         #expect(source.cancelled == 1 && work.cancelled == 1)
         #expect(connection.pushed[0].end == .aborted(reason ?? "the server stopped serving the source"))
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(await host.service.drain(until: .testDeadline) == 0)
     }
 
@@ -435,7 +435,7 @@ import Testing
         source.output.finish(nil)
         #expect(try fetched.frames.map(\.count) == [3] && fetched.end == .closed)
         work.scope.finish(nil)
-        work.scope.released()
+        work.scope.handlerFinished()
         #expect(host.open.count(.all) == 0)
     }
 
@@ -465,7 +465,7 @@ import Testing
     @Test func `requests beyond maxOpenRequests are refused; streaming and waiting requests count`() throws {
         let host = try ManualService { configuration in
             configuration.maxOpenRequests = 3
-            configuration.maxConcurrentRequests = 2
+            configuration.maxListingRequests = 2
         }
         let streaming = FakeConnection(sources: 1)
         let first = try host.request(streaming)
@@ -473,7 +473,7 @@ import Testing
         streaming.pushed[0].accept()
         first.scope.finish(nil)
         let listing = [try host.request(FakeConnection()), try host.request(FakeConnection())]
-        let refused = Admission.refused("busy: svc has reached its limit of 3 open requests")
+        let refused = DialAnswer.refused("busy: svc has reached its limit of 3 open requests")
         #expect(try host.network.request(FakeConnection()) == refused)
         // There is room again, but two requests are listing: the next one waits and counts.
         source.output.finish(nil)
@@ -489,7 +489,7 @@ import Testing
     }
 
     @Test func `requests that wait when the service stops are refused and counted`() throws {
-        let host = try ManualService { $0.maxConcurrentRequests = 1 }
+        let host = try ManualService { $0.maxListingRequests = 1 }
         _ = try host.request(FakeConnection())
         let waiting = FakeConnection()
         try host.network.request(waiting)

@@ -71,20 +71,20 @@ import Testing
         // A request with an open source is answered when that source ends.
         let hasSource = stage == .listingWithSource || stage == .cancelled
         #expect(settlement.isAnswered == !hasSource)
-        #expect(settlement.isOver == (stage == .readingBody))
+        #expect(settlement.isHandlerFinished == (stage == .readingBody))
         #expect(settlement.verdict == (hasSource ? nil : .succeeded))
     }
 
     @Test(arguments: [Stage.listingWithSource, .streaming, .cancelled])
     func `a listed request is answered when its last source ends`(stage: Stage) {
         var state = stage.state
-        let settlement = state.endedSource(.well, wasAccepted: stage == .streaming)
+        let settlement = state.endedSource(.well, countedAsAccepted: stage == .streaming)
         #expect(state.openSources == 0 && state.unacceptedSources == 0 && state.sourcesTotal == 1)
         #expect(settlement.isAnswered == (stage == .streaming))
         #expect(settlement.verdict == (stage == .streaming ? .succeeded : nil))
-        #expect(!settlement.isOver && settlement.failure == nil)
+        #expect(!settlement.isHandlerFinished && settlement.failure == nil)
         if stage == .streaming {
-            let answer2 = state.released()
+            let answer2 = state.handlerFinished()
             #expect(answer2)
         } else {
             #expect(state.endedListing(.neutral)?.verdict == .succeeded)
@@ -134,31 +134,31 @@ import Testing
         let answer10 = state.succeeded()
         #expect(!answer10)
         guard stage == .streaming else { return }
-        let settlement = state.endedSource(.well, wasAccepted: true)
+        let settlement = state.endedSource(.well, countedAsAccepted: true)
         #expect(settlement.isAnswered && settlement.verdict == nil)
     }
 
     @Test(arguments: Stage.allCases.filter { $0 != .readingBody })
-    func `a request is over when it is answered and released`(stage: Stage) {
+    func `a request is over when it is answered and its handler has finished`(stage: Stage) {
         var state = stage.state
-        let answer11 = state.released() == (stage == .answered)
+        let answer11 = state.handlerFinished() == (stage == .answered)
         #expect(answer11)
         #expect(!state.isInUse)
         guard stage == .streaming else { return }
-        let settlement = state.endedSource(.well, wasAccepted: true)
-        #expect(settlement.isAnswered && settlement.isOver)
+        let settlement = state.endedSource(.well, countedAsAccepted: true)
+        #expect(settlement.isAnswered && settlement.isHandlerFinished)
     }
 
     @Test func `several failures of one request count once and exclude a success`() {
         var state = RequestState()
         _ = state.receivedBody()
         for _ in 0..<3 { state.addedSource() }
-        #expect(state.endedSource(failure, wasAccepted: false).failure?.message == "broken")
-        #expect(state.endedSource(failure, wasAccepted: false).failure == nil)
+        #expect(state.endedSource(failure, countedAsAccepted: false).failure?.message == "broken")
+        #expect(state.endedSource(failure, countedAsAccepted: false).failure == nil)
         let answer12 = state.succeeded()
         #expect(!answer12)
         #expect(state.endedListing(failure)?.failure == nil)
-        let last = state.endedSource(.well, wasAccepted: false)
+        let last = state.endedSource(.well, countedAsAccepted: false)
         #expect(last.isAnswered && last.verdict == nil && last.failure == nil)
     }
 
@@ -166,7 +166,7 @@ import Testing
         var state = Stage.streaming.state
         let answer13 = state.succeeded()
         #expect(answer13)
-        let settlement = state.endedSource(failure, wasAccepted: true)
+        let settlement = state.endedSource(failure, countedAsAccepted: true)
         #expect(settlement.failure?.message == "broken" && settlement.isAnswered && settlement.verdict == nil)
     }
 
@@ -175,12 +175,14 @@ import Testing
         let answer14 = state.cancel(.clientGone)
         #expect(answer14)
         #expect(state.endedListing(.neutral)?.isAnswered == false)
-        #expect(state.endedSource(.neutral, wasAccepted: false).verdict == .undecided)
+        #expect(state.endedSource(.neutral, countedAsAccepted: false).verdict == .undecided)
 
         var unread = RequestState()
         let answer15 = unread.cancel(.clientGone)
         #expect(answer15)
         let settlement = unread.endedListing(.neutral)
-        #expect(settlement?.isAnswered == true && settlement?.isOver == true && settlement?.verdict == .undecided)
+        #expect(
+            settlement?.isAnswered == true && settlement?.isHandlerFinished == true && settlement?.verdict == .undecided
+        )
     }
 }

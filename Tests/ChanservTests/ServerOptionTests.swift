@@ -172,10 +172,10 @@ import Testing
     }
 
     @Test(arguments: Delivery.allCases)
-    func `at most maxConcurrentRequests requests list their sources, and the others wait`(
+    func `at most maxListingRequests requests list their sources, and the others wait`(
         over delivery: Delivery
     ) async throws {
-        let pair = try await Pair(over: delivery, configuration { $0.maxConcurrentRequests = 2 }) { [journal] request in
+        let pair = try await Pair(over: delivery, configuration { $0.maxListingRequests = 2 }) { [journal] request in
             journal.add("began")
             if request.body.readableBytes > 0 { try await never() }
             return SourceList([])

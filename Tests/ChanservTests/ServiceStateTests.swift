@@ -21,12 +21,12 @@ import Testing
             case .serving: break
             case .withdrawn, .awaitingProbe, .probing, .disabledAndWithdrawn:
                 for _ in 0..<2 { _ = state.failed(now: now) }
-                if self == .disabledAndWithdrawn { _ = state.withdraw() }
+                if self == .disabledAndWithdrawn { _ = state.disable() }
                 guard self == .awaitingProbe || self == .probing else { break }
                 _ = state.tick(now: ServiceStateTests.at(10))
                 if self == .probing { _ = state.receivedRequest(now: ServiceStateTests.at(10)) }
             case .retrying: _ = state.bindingFailed(now: now)
-            case .disabled: _ = state.withdraw()
+            case .disabled: _ = state.disable()
             case .stopped: _ = state.stop()
             }
             return state
@@ -41,15 +41,15 @@ import Testing
 
     @Test(arguments: Begin.allCases) func `withdrawing a service unbinds its name`(begin: Begin) {
         var state = begin.state
-        #expect(state.withdraw() == (begin.isBound ? [.unbind] : []))
+        #expect(state.disable() == (begin.isBound ? [.unbind] : []))
         #expect(!state.isBound)
-        #expect(state.wish == (begin == .stopped ? .stopped : .disabled))
-        #expect(state.withdraw() == [])
+        #expect(state.requestedState == (begin == .stopped ? .stopped : .disabled))
+        #expect(state.disable() == [])
     }
 
     @Test(arguments: Begin.allCases) func `restoring a service binds its name and clears the error mass`(begin: Begin) {
         var state = begin.state
-        let actions = state.restore()
+        let actions = state.enable()
         switch begin {
         case .serving, .stopped: #expect(actions == [])
         case .withdrawn, .disabled, .disabledAndWithdrawn: #expect(actions == [.bind])
@@ -58,17 +58,17 @@ import Testing
         // The retry of the failed bind is scheduled already.
         case .retrying: #expect(actions == [])
         }
-        #expect(state.wish == (begin == .stopped ? .stopped : .enabled))
+        #expect(state.requestedState == (begin == .stopped ? .stopped : .enabled))
         if begin != .stopped, begin != .retrying { #expect(state.isBound && state.mass.mass == 0) }
-        #expect(state.restore() == [])
+        #expect(state.enable() == [])
     }
 
     @Test(arguments: Begin.allCases) func `stopping a service is final`(begin: Begin) {
         var state = begin.state
         let actions = state.stop()
         #expect(actions == (begin == .stopped ? [] : (begin.isBound ? [.unbind] : []) + [.refuseWaiting]))
-        #expect(state.wish == .stopped && !state.isBound)
-        #expect(state.restore() == [] && state.withdraw() == [] && state.stop() == [])
+        #expect(state.requestedState == .stopped && !state.isBound)
+        #expect(state.enable() == [] && state.disable() == [] && state.stop() == [])
         #expect(state.receivedRequest(now: at(100)) == .refuse)
         #expect(state.tick(now: at(100)) == [])
     }
@@ -128,8 +128,8 @@ import Testing
         }
         // The probe exceeds its time: the waiting requests are admitted.
         if begin == .probing { #expect(state.tick(now: at(15)) == [.admitWaiting]) }
-        // The pause is over, so restore() binds the name.
-        if begin == .disabledAndWithdrawn { #expect(state.restore().contains(.bind)) }
+        // The pause is over, so enable() binds the name.
+        if begin == .disabledAndWithdrawn { #expect(state.enable().contains(.bind)) }
     }
 
     @Test func `a failed bind counts as a failure and is retried after a pause`() {

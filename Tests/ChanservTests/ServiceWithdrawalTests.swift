@@ -21,8 +21,8 @@ import Testing
         feed.yield("one")
         _ = try await frames.next()
 
-        pair.service.withdraw()
-        pair.service.withdraw()
+        pair.service.disable()
+        pair.service.disable()
         #expect(pair.service.state == .disabled)
         #expect(pair.network.names.contains("svc") == false)
         #expect(await pair.service.waitUntilIdle(until: .now) > 0)
@@ -43,11 +43,11 @@ import Testing
         over delivery: Delivery
     ) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("here"))
-        pair.service.withdraw()
+        pair.service.disable()
         #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         async let waiting = pair.ask()
-        pair.service.restore()
-        pair.service.restore()
+        pair.service.enable()
+        pair.service.enable()
         #expect(try await waiting == "here")
         #expect(pair.service.state == .serving)
         #expect(try await pair.ask() == "here")
@@ -57,7 +57,7 @@ import Testing
     func `requests dialled before the withdrawal are served`(over delivery: Delivery) async throws {
         // Only one request lists at a time, so the others wait for admission.
         var configuration = Server.Configuration()
-        configuration.maxConcurrentRequests = 1
+        configuration.maxListingRequests = 1
         // The late clients do not dial their sources. A short accept timeout ends these.
         configuration.chanAcceptTimeout = .milliseconds(50)
         let (gate, open) = AsyncThrowingStream<Int, any Error>.makeStream()
@@ -72,7 +72,7 @@ import Testing
             pair.network.client.dial("svc", deadline: .testDeadline),
             pair.network.client.dial("svc", deadline: .testDeadline),
         ]
-        pair.service.withdraw()
+        pair.service.disable()
         #expect(pair.network.names.isEmpty)
         open.finish()
         // These clients dialled before the withdrawal, so the service still admits their requests.
@@ -93,7 +93,7 @@ import Testing
         over delivery: Delivery
     ) async throws {
         var configuration = Server.Configuration()
-        configuration.maxConcurrentRequests = 1
+        configuration.maxListingRequests = 1
         let pair = try await Pair(over: delivery, configuration) { [journal] _ in
             journal.add("opened")
             try await never()
@@ -102,7 +102,7 @@ import Testing
         async let first = failure { try await pair.ask("first") }
         try await journal.wait(for: "opened")
         let late = try await pair.network.client.dial("svc", deadline: .testDeadline)
-        pair.service.withdraw()
+        pair.service.disable()
         // One request runs and one waits for admission.
         #expect(await pair.service.waitUntilIdle(until: .now) == 2)
         pair.service.cancelAll()
@@ -128,36 +128,36 @@ import Testing
         _ = await failure { try await pair.ask() }
         try await journal.wait(for: "mass")
         #expect(pair.network.names.isEmpty)
-        pair.service.restore()
+        pair.service.enable()
         #expect(try await pair.ask("x") == "fine")
         #expect(pair.service.state == .serving && pair.service.counters.errorMass == 0)
 
-        // Withdrawn by its failures and by its owner: one call of restore() binds the name again.
+        // Withdrawn by its failures and by its owner: one call of enable() binds the name again.
         _ = await failure { try await pair.ask() }
         try await journal.wait(for: "mass", times: 2)
-        pair.service.withdraw()
+        pair.service.disable()
         #expect(pair.service.state == .disabled)
-        pair.service.restore()
+        pair.service.enable()
         #expect(try await pair.ask("x") == "fine")
     }
 
     @Test(arguments: Delivery.allCases)
     func `an update does not restore a withdrawn service`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("old"))
-        pair.service.withdraw()
+        pair.service.disable()
         #expect(await pair.service.waitUntilIdle(until: .testDeadline) == 0)
         pair.service.update(configuration: .init(), sourceFunc: answers("new"), ignoresFailures: true)
         #expect(pair.service.state == .disabled)
-        pair.service.restore()
+        pair.service.enable()
         #expect(try await pair.ask() == "new")
     }
 
     @Test(arguments: Delivery.allCases)
     func `a withdrawn service can be stopped`(over delivery: Delivery) async throws {
         let pair = try await Pair(over: delivery, .init(), answers("x"))
-        pair.service.withdraw()
+        pair.service.disable()
         pair.service.stopAccepting()
-        pair.service.restore()
+        pair.service.enable()
         #expect(pair.service.state == .stopped && pair.network.names.isEmpty)
         #expect(await pair.service.drain(until: .testDeadline) == 0)
     }
@@ -188,9 +188,9 @@ import Testing
             }
         }
         for _ in 0..<200 {
-            pair.service.withdraw()
+            pair.service.disable()
             await Task.yield()
-            pair.service.restore()
+            pair.service.enable()
             await Task.yield()
         }
         #expect(try await clients.value)

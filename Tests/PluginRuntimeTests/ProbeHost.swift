@@ -118,13 +118,13 @@ final class ProbeInstance: Sendable {
     private let handler: Handler
 
     /// The lease of the instance in ``requests``.
-    static let lease: UInt64 = 1
+    static let instanceID: UInt64 = 1
 
     init(_ plugin: PluginInstance, on network: ProbeNetwork) {
         self.plugin = plugin
         self.network = network
         requests = OpenRequests(surroundings: network.server.surroundings)
-        requests.open(lease: Self.lease)
+        requests.open(instance: Self.instanceID)
         handler = Handler(plugin: plugin, requests: requests)
     }
 
@@ -142,9 +142,9 @@ final class ProbeInstance: Sendable {
         }
 
         func begin(_ request: Request, in scope: RequestScope) {
-            guard requests.lease(ProbeInstance.lease, for: scope) else {
+            guard requests.use(instance: ProbeInstance.instanceID, for: scope) else {
                 scope.finish(PluginError(.withdrawn, "the probe is not served any more"))
-                return scope.released()
+                return scope.handlerFinished()
             }
             var request = Request(
                 body: request.body, vAddr: "probe",
@@ -189,10 +189,10 @@ final class ProbeInstance: Sendable {
         var configuration = Client.Configuration()
         configuration.acceptsPushedSources = way.acceptsPushedSources
         let client = Client(multiplexer: network.client, configuration: configuration)
-        do {
+        do throws(ChanservError) {
             return ProbeSources(
                 sources: try await client.lookupAndPost(service.vAddr, body: ByteBuffer(string: command)))
-        } catch let error as ChanservError {
+        } catch {
             // The refusal of a large request may arrive before the client has sent all of it.
             throw error.asThePluginGaveIt
         }
@@ -247,7 +247,7 @@ final class ProbeInstance: Sendable {
     func retire(
         deadline: ContinuousClock.Instant, grace: Duration = .seconds(10)
     ) async -> PluginInstance.Retirement {
-        await plugin.retire(Self.lease, in: requests, deadline: deadline, grace: grace)
+        await plugin.retire(Self.instanceID, in: requests, deadline: deadline, grace: grace)
     }
 
     func retireNow() async -> PluginInstance.Retirement { await retire(deadline: .now, grace: .seconds(50)) }

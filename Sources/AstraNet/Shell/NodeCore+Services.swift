@@ -60,7 +60,7 @@ extension NodeCore {
     /// Passes a stream to the listener of its port.
     func accept(_ stream: MeshStream) -> Acceptance {
         let listener = shared.withLockedValue { $0.bound.listeners[stream.localPort] }
-        return listener?.accept(stream) ?? .refused("nobody listens on \(stream.localAddress)")
+        return listener?.accept(stream) ?? .refused("no listener at \(stream.localAddress)")
     }
 
     // MARK: - Announcements
@@ -222,7 +222,7 @@ extension NodeCore {
 
     /// Waits until a node offers `name`. Returns at once if one does.
     ///
-    /// - Parameter way: the path whose loss ends the wait with `linkLost`; `nil` for none.
+    /// - Parameter hostLink: the path whose loss ends the wait with `linkLost`; `nil` for none.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
     func waitForOffer(of name: String, from hostLink: HostLink?, deadline: ContinuousClock.Instant) async throws {
         let instant = surroundings.deadline(deadline, on: timers)

@@ -28,7 +28,7 @@ package struct SocketNetwork: LinkNetwork {
         return NIOThreadPool.singleton.runIfActive(eventLoop: eventLoop) { try Self.lookUp(host, port) }
     }
 
-    private static func lookUp(_ host: String, _ port: Int) throws -> [SocketAddress] {
+    private static func lookUp(_ host: String, _ port: Int) throws(AstraNetError) -> [SocketAddress] {
         var hints = addrinfo()
         hints.ai_socktype = numericCast(SOCK_STREAM.rawValue)
         hints.ai_protocol = numericCast(IPPROTO_TCP)

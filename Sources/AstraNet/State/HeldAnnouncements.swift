@@ -17,13 +17,13 @@ struct HeldAnnouncements: Sendable {
         var isOffered: Bool
         /// Whether the peer knows an earlier offer, so that it must receive a withdrawal.
         var isKnown: Bool
-        var place: UInt64
+        var change: UInt64
     }
 
     private var entries: [Subject: Entry] = [:]
-    /// The subjects in the order of their changes. An element whose place differs from the entry's is skipped.
-    private var order: Deque<(subject: Subject, place: UInt64)> = []
-    private var lastPlace: UInt64 = 0
+    /// The subjects in the order of their changes. An element whose change differs from the entry's is skipped.
+    private var order: Deque<(subject: Subject, change: UInt64)> = []
+    private var lastChange: UInt64 = 0
 
     var isEmpty: Bool { entries.isEmpty }
 
@@ -54,8 +54,8 @@ struct HeldAnnouncements: Sendable {
 
     /// Removes and returns the first announcement.
     mutating func popFirst() -> (subject: Subject, isOffered: Bool)? {
-        while let (subject, place) = order.popFirst() {
-            guard let entry = entries[subject], entry.place == place else { continue }
+        while let (subject, change) = order.popFirst() {
+            guard let entry = entries[subject], entry.change == change else { continue }
             entries[subject] = nil
             if entries.isEmpty { self = HeldAnnouncements() }
             return (subject, entry.isOffered)
@@ -64,15 +64,15 @@ struct HeldAnnouncements: Sendable {
     }
 
     private mutating func put(_ subject: Subject, isOffered: Bool, isKnown: Bool) {
-        lastPlace += 1
-        entries[subject] = Entry(isOffered: isOffered, isKnown: isKnown, place: lastPlace)
-        order.append((subject, lastPlace))
+        lastChange += 1
+        entries[subject] = Entry(isOffered: isOffered, isKnown: isKnown, change: lastChange)
+        order.append((subject, lastChange))
         dropSkipped()
     }
 
     /// Removes skipped elements when there are more of them than of others.
     private mutating func dropSkipped() {
         guard order.count > 2 * entries.count + 64 else { return }
-        order.removeAll { entries[$0.subject]?.place != $0.place }
+        order.removeAll { entries[$0.subject]?.change != $0.change }
     }
 }

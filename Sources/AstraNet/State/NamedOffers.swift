@@ -53,9 +53,9 @@ struct NamedOffers: Sendable {
         let isFirst = !entries[position].routes.contains {
             $0.isRelayed == offer.isRelayed && !leaving.contains($0.link)
         }
-        let place =
+        let index =
             offer.isRelayed ? entries[position].routes.endIndex : entries[position].routes.count { !$0.isRelayed }
-        entries[position].routes.insert((link, offer.isRelayed), at: place)
+        entries[position].routes.insert((link, offer.isRelayed), at: index)
         return isFirst
     }
 

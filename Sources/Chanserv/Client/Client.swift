@@ -31,7 +31,7 @@ public struct Client: Sendable {
     public nonisolated(nonsending) func lookupAndPost(
         _ vAddr: String, body: some Frame, tags: RequestTags = [:], deadline: ContinuousClock.Instant? = nil,
         traceParent: String? = nil
-    ) async throws -> ReceivedSources {
+    ) async throws(ChanservError) -> ReceivedSources {
         var batch = FrameBatch()
         try batch.append(uncompressed: body)
         let bytes = batch.take()

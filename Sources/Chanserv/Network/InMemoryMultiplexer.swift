@@ -10,7 +10,7 @@ public final class InMemoryMultiplexer: Multiplexer {
     private struct Bound {
         var number: Int
         var onWithdrawal: (@Sendable () -> Void)?
-        var onConnection: @Sendable (any Connection) -> Admission
+        var onConnection: @Sendable (any Connection) -> DialAnswer
     }
 
     private struct Storage {
@@ -52,7 +52,7 @@ public final class InMemoryMultiplexer: Multiplexer {
 
     public func bind(
         _ name: String, visibleTo peer: (any Connection)?,
-        onConnection: @escaping @Sendable (any Connection) -> Admission
+        onConnection: @escaping @Sendable (any Connection) -> DialAnswer
     ) throws(ConnectionError) -> any Binding {
         let result = storage.withLockedValue { storage -> Result<(Int, [Event]), ConnectionError> in
             if storage.isClosed { return .failure(ConnectionError(.closed, "the network was shut down")) }
@@ -79,20 +79,20 @@ public final class InMemoryMultiplexer: Multiplexer {
                 }
                 return (connection, false)
             }
-            let offered = Event()
+            let hasOffer = Event()
             let mustWait = storage.withLockedValue { storage in
                 guard storage.names[name] == nil, !storage.isClosed else { return false }
-                storage.diallers[name, default: []].append(offered)
+                storage.diallers[name, default: []].append(hasOffer)
                 return true
             }
             guard mustWait else { continue }
-            switch await offered.wait(deadline: deadline) {
+            switch await hasOffer.wait(deadline: deadline) {
             case .signalled: continue
             case .expired:
-                stopWaiting(offered, for: name)
+                stopWaiting(hasOffer, for: name)
                 throw ConnectionError(.notFound, "no host offers \(name)")
             case .cancelled:
-                stopWaiting(offered, for: name)
+                stopWaiting(hasOffer, for: name)
                 throw CancellationError()
             }
         }

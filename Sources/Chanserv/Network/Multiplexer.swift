@@ -19,7 +19,7 @@ public protocol Multiplexer: Sendable {
     /// - Throws: ``ConnectionError`` with code `addressInUse`, or `closed` after a shutdown.
     func bind(
         _ name: String, visibleTo peer: (any Connection)?,
-        onConnection: @escaping @Sendable (any Connection) -> Admission
+        onConnection: @escaping @Sendable (any Connection) -> DialAnswer
     ) throws(ConnectionError) -> any Binding
 
     /// Opens a connection to one of the hosts that offer `name`. Waits for an offer if there is none yet.
@@ -74,7 +74,7 @@ public struct DialOptions: Sendable {
     public var first: ByteBuffer
     /// The deadline, tags and trace parent of the request.
     public var context: RequestContext
-    /// Maximum sources that the server may push before the client takes them; 0 for none.
+    /// Maximum sources that the server may push before the client accepts them; 0 for none.
     public var maximumPushedSources: Int
 
     public init(
@@ -89,7 +89,7 @@ public struct DialOptions: Sendable {
 }
 
 /// The decision of a listener about a dialled connection.
-public enum Admission: Sendable, Hashable {
+public enum DialAnswer: Sendable, Hashable {
     case accepted
     /// The dialer receives this error and tries another offer.
     case refused(String)
@@ -198,7 +198,7 @@ public protocol Connection: AnyObject, Sendable {
     /// Whether the local side dialled this connection with a request that allows the server to push sources.
     var expectsPush: Bool { get }
 
-    /// Maximum bytes that a pushed source may send before the peer takes it; `nil` if the peer accepts no pushed
+    /// Maximum bytes that a pushed source may send before the peer accepts it; `nil` if the peer accepts no pushed
     /// sources.
     var pushWindow: Int? { get }
 
@@ -214,7 +214,7 @@ public protocol Connection: AnyObject, Sendable {
     nonisolated(nonsending) func nextEvent(deadline: ContinuousClock.Instant?) async throws -> ConnectionEvent
 
     /// Frees the memory that is reserved for pushed sources. Called after the peer has ended the request and its
-    /// sources were taken.
+    /// sources were accepted.
     func releaseGrant()
 
     // MARK: Ending
@@ -243,15 +243,15 @@ public struct ConnectionProgress: Sendable, Hashable {
     /// Whether writing is pointless because the peer closed or failed the connection, or the network between the ends
     /// broke. Default `false`.
     public var isPeerClosed: Bool
-    /// Whether this is a pushed source that the peer has not taken yet. Default `false`.
-    public var isOffered: Bool
-    /// Whether the peer has taken this pushed source. Default `true`, also for a connection that was dialled.
-    public var wasTaken: Bool
+    /// Whether this is a pushed source that the peer has not accepted yet. Default `false`.
+    public var isUnaccepted: Bool
+    /// Whether the peer has accepted this pushed source. Default `true`, also for a connection that was dialled.
+    public var wasAccepted: Bool
 
-    public init(isPeerClosed: Bool = false, isOffered: Bool = false, wasTaken: Bool = true) {
+    public init(isPeerClosed: Bool = false, isUnaccepted: Bool = false, wasAccepted: Bool = true) {
         self.isPeerClosed = isPeerClosed
-        self.isOffered = isOffered
-        self.wasTaken = wasTaken
+        self.isUnaccepted = isUnaccepted
+        self.wasAccepted = wasAccepted
     }
 }
 
@@ -268,8 +268,8 @@ public enum ReceivedBytes: Sendable {
 /// The result of ``Connection/push()``.
 public enum PushedConnection: Sendable {
     case opened(any Connection)
-    /// The number of sources that the peer has not taken has reached the grant. The delegate of the request's
-    /// connection is called when the peer takes one.
+    /// The number of sources that the peer has not accepted has reached the grant. The delegate of the request's
+    /// connection is called when the peer accepts one.
     case grantExhausted
     /// The peer accepts no pushed sources.
     case notGranted

@@ -64,7 +64,7 @@ private final class AsyncRequestWork: RequestWork {
             storage.open -= 1
             return storage.open == 0
         }
-        if isOver { scope.released() }
+        if isOver { scope.handlerFinished() }
     }
 
     private func list(_ request: Request, _ sourceFunc: SourceFunc) async {

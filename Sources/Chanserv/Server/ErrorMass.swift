@@ -33,7 +33,7 @@ package struct ErrorMass: Sendable {
     }
 
     /// The decision about a new request.
-    package enum Admission: Sendable, Hashable {
+    package enum BreakerDecision: Sendable, Hashable {
         /// Serve the request, and report its result with this ticket.
         case serve(Ticket)
         /// Refuse the request for now.
@@ -69,7 +69,7 @@ package struct ErrorMass: Sendable {
     }
 
     /// Decides about a new request.
-    package mutating func receivedRequest(now: Instant) -> Admission {
+    package mutating func receivedRequest(now: Instant) -> BreakerDecision {
         switch state {
         case .serving:
             return .serve(Ticket(epoch: epoch, isProbe: false))

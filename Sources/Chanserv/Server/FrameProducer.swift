@@ -16,6 +16,6 @@ public protocol FrameProducer: Sendable {
     func produce(into batch: inout FrameBatch) async throws -> Bool
 
     /// Frees the resources of the source. Called exactly once, after the last ``produce(into:)`` has returned, also if
-    /// ``produce(into:)`` was never called because the client did not take the source.
+    /// ``produce(into:)`` was never called because the client did not accept the source.
     func close()
 }

@@ -11,32 +11,32 @@ package final class OpenRequests: Sendable {
         case all
         /// The requests of a service.
         case service(ObjectIdentifier)
-        /// The requests of a service that began in this generation or earlier.
-        case generation(ObjectIdentifier, through: UInt64)
+        /// The requests of a service that began in this revision or earlier.
+        case revision(ObjectIdentifier, through: UInt64)
         /// The requests that use this instance.
-        case lease(UInt64)
+        case instance(UInt64)
     }
 
     fileprivate struct Entry {
         let scope: RequestScope
         /// `nil` until the body has arrived.
-        var generation: UInt64?
-        var lease: UInt64?
+        var revision: UInt64?
+        var instance: UInt64?
         /// The generation of the host when the instance was leased.
         var hostGeneration: UInt64?
         var isListing = true
         var isAnswered = false
         /// Whether the handler needs the request no more.
-        var isReleased = false
+        var isHandlerFinished = false
 
         func matches(_ selector: Selector) -> Bool {
             switch selector {
             case .all: true
             case .service(let service): ObjectIdentifier(scope.service) == service
-            case .generation(let service, let last):
-                // A request without a complete body will begin in a later generation.
-                ObjectIdentifier(scope.service) == service && (generation.map { $0 <= last } ?? (last == .max))
-            case .lease(let lease): self.lease == lease
+            case .revision(let service, let last):
+                // A request without a complete body will begin in a later revision.
+                ObjectIdentifier(scope.service) == service && (revision.map { $0 <= last } ?? (last == .max))
+            case .instance(let instance): self.instance == instance
             }
         }
     }
@@ -49,13 +49,13 @@ package final class OpenRequests: Sendable {
     }
 
     fileprivate struct Storage {
-        /// The entry of a request is at the index ``RequestScope/place``, so a look-up needs no hash. `nil` for a free
+        /// The entry of a request is at the index ``RequestScope/entryIndex``, so a look-up needs no hash. `nil` for a free
         /// index.
         var entries: [Entry?] = []
         /// Indexes without an entry.
         var free: [Int] = []
         /// The instances that accept requests. There are only a few.
-        var openLeases: [UInt64] = []
+        var openInstances: [UInt64] = []
         var waiters: [(selector: Selector, event: Event)] = []
         /// The time of the next check of the deadlines.
         var nextCheck: ContinuousClock.Instant?
@@ -81,18 +81,18 @@ package final class OpenRequests: Sendable {
         storage.withLockedValue { storage in
             scope.service.counts.open += 1
             scope.service.counts.listing += 1
-            if let place = storage.free.popLast() {
-                scope.place = place
-                storage.entries[place] = Entry(scope: scope)
+            if let index = storage.free.popLast() {
+                scope.entryIndex = index
+                storage.entries[index] = Entry(scope: scope)
             } else {
-                scope.place = storage.entries.count
+                scope.entryIndex = storage.entries.count
                 storage.entries.append(Entry(scope: scope))
             }
         }
     }
 
     /// Capacity above which the memory of the entries is freed when no request is open.
-    fileprivate static let keptPlaces = 1_024
+    fileprivate static let keptCapacity = 1_024
 
     /// Returns a request number that is unique in this process.
     func nextID() -> UInt64 { lastID.add(1, ordering: .relaxed).newValue }
@@ -102,36 +102,36 @@ package final class OpenRequests: Sendable {
         storage.withLockedValue { _ in service.counts.open }
     }
 
-    /// Records that the body of a request has arrived, and its generation.
-    func bodyArrived(_ scope: RequestScope, generation: UInt64) {
-        storage.withLockedValue { $0.change(scope) { $0.generation = generation } }
+    /// Records that the body of a request has arrived, and the revision of its service.
+    func bodyArrived(_ scope: RequestScope, revision: UInt64) {
+        storage.withLockedValue { $0.change(scope) { $0.revision = revision } }
     }
 
-    /// Records that the request uses an instance until it is released.
+    /// Records that the request uses an instance until its handler has finished.
     ///
-    /// - Returns: `false`, without a change, if the instance accepts no requests: ``open(lease:)`` was not called, or
-    ///   ``close(lease:)`` was.
-    package func lease(_ lease: UInt64, generation: UInt64 = 0, for scope: RequestScope) -> Bool {
+    /// - Returns: `false`, without a change, if the instance accepts no requests: ``open(instance:)`` was not called, or
+    ///   ``close(instance:)`` was.
+    package func use(instance: UInt64, hostGeneration: UInt64 = 0, for scope: RequestScope) -> Bool {
         storage.withLockedValue { storage in
-            guard storage.openLeases.contains(lease) else { return false }
+            guard storage.openInstances.contains(instance) else { return false }
             storage.change(scope) { entry in
-                entry.lease = lease
-                entry.hostGeneration = generation
+                entry.instance = instance
+                entry.hostGeneration = hostGeneration
             }
             return true
         }
     }
 
     /// Lets the instance accept requests. Further calls do nothing.
-    package func open(lease: UInt64) {
+    package func open(instance: UInt64) {
         storage.withLockedValue { storage in
-            if !storage.openLeases.contains(lease) { storage.openLeases.append(lease) }
+            if !storage.openInstances.contains(instance) { storage.openInstances.append(instance) }
         }
     }
 
     /// Stops the instance from accepting requests.
-    package func close(lease: UInt64) {
-        storage.withLockedValue { $0.openLeases.removeAll { $0 == lease } }
+    package func close(instance: UInt64) {
+        storage.withLockedValue { $0.openInstances.removeAll { $0 == instance } }
     }
 
     /// Records that all sources of the request have been added.
@@ -146,18 +146,18 @@ package final class OpenRequests: Sendable {
     }
 
     /// Records that the request is answered. Its handler may still use it.
-    func answered(_ scope: RequestScope, isOver: Bool) {
+    func answered(_ scope: RequestScope, isHandlerFinished: Bool) {
         end(scope) { entry in
             entry.isAnswered = true
-            if isOver { entry.isReleased = true }
+            if isHandlerFinished { entry.isHandlerFinished = true }
         }
     }
 
     /// Records that the request is answered and that its handler needs it no more. The entry stays until
-    /// ``answered(_:isOver:)`` was called too, which another thread may be about to do. So the result is counted before
+    /// ``answered(_:isHandlerFinished:)`` was called too, which another thread may be about to do. So the result is counted before
     /// the request is gone.
-    func over(_ scope: RequestScope) {
-        end(scope) { $0.isReleased = true }
+    func handlerFinished(_ scope: RequestScope) {
+        end(scope) { $0.isHandlerFinished = true }
     }
 
     private func end(_ scope: RequestScope, _ change: (inout Entry) -> Void) {
@@ -167,7 +167,7 @@ package final class OpenRequests: Sendable {
                 let wasAnswered = entry.isAnswered
                 change(&entry)
                 if entry.isAnswered, !wasAnswered { scope.service.counts.open -= 1 }
-                ended = entry.isAnswered && entry.isReleased
+                ended = entry.isAnswered && entry.isHandlerFinished
             }
             guard ended, let entry = storage.remove(scope), !storage.waiters.isEmpty else { return [] }
             return storage.takeReady(after: entry)
@@ -194,7 +194,7 @@ package final class OpenRequests: Sendable {
         storage.withLockedValue { $0.present.first { $0.scope.id == id }?.scope }
     }
 
-    /// The number of requests in each generation of the host, as recorded by ``lease(_:generation:for:)``.
+    /// The number of requests in each generation of the host, as recorded by ``use(instance:hostGeneration:for:)``.
     package var countByGeneration: [UInt64: Int] {
         storage.withLockedValue { storage in
             storage.present.reduce(into: [:]) { counts, entry in
@@ -274,19 +274,19 @@ extension OpenRequests.Storage {
 
     /// Changes the entry of a request, if there is one.
     fileprivate mutating func change(_ scope: RequestScope, _ body: (inout OpenRequests.Entry) -> Void) {
-        let place = scope.place
-        guard place < entries.count, entries[place]?.scope === scope else { return }
-        body(&entries[place]!)
+        let index = scope.entryIndex
+        guard index < entries.count, entries[index]?.scope === scope else { return }
+        body(&entries[index]!)
     }
 
     /// Removes and returns the entry of a request.
     fileprivate mutating func remove(_ scope: RequestScope) -> OpenRequests.Entry? {
-        let place = scope.place
-        guard place < entries.count, entries[place]?.scope === scope else { return nil }
-        let entry = entries[place].take()
-        free.append(place)
+        let index = scope.entryIndex
+        guard index < entries.count, entries[index]?.scope === scope else { return nil }
+        let entry = entries[index].take()
+        free.append(index)
         // Frees the memory of a peak as soon as no request is open.
-        if free.count == entries.count, entries.count > OpenRequests.keptPlaces {
+        if free.count == entries.count, entries.count > OpenRequests.keptCapacity {
             entries = []
             free = []
         }

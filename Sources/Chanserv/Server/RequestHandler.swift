@@ -4,7 +4,7 @@ package protocol RequestHandler: Sendable {
     /// Begins to serve a request whose body has arrived.
     ///
     /// Called on a network thread, at the end of a read. It must return at once. The handler attaches its work with
-    /// ``RequestScope/attach(_:)`` and calls ``RequestScope/released()`` once when it needs the request no more.
+    /// ``RequestScope/attach(_:)`` and calls ``RequestScope/handlerFinished()`` once when it needs the request no more.
     func begin(_ request: Request, in scope: RequestScope)
 }
 

@@ -1,4 +1,3 @@
-import DequeModule
 package import NIOCore
 import Synchronization
 
@@ -12,7 +11,7 @@ package final class RequestScope: ConnectionDelegate {
     package let service: VirtualService
     /// The index of its entry in ``OpenRequests``. `nonisolated(unsafe)`: it is used only under the lock of
     /// ``OpenRequests``.
-    nonisolated(unsafe) var place = 0
+    nonisolated(unsafe) var entryIndex = 0
     package let context: RequestContext
     /// The clock of the deadlines.
     private let surroundings: NetworkEnvironment
@@ -25,9 +24,7 @@ package final class RequestScope: ConnectionDelegate {
         var state = RequestState()
         /// Decodes the body; `nil` after the body has arrived.
         var decoder: FrameDecoder? = FrameDecoder(decompresses: false)
-        /// The recipe of the request. Until the body has arrived, the one that was current when the request was
-        /// dialled.
-        var handling: VirtualService.Handling
+        var revision: VirtualService.Revision
         var work: (any RequestWork)?
         var sources: [SourceScope] = []
         /// How sources reach the client. Decided with the first source.
@@ -36,61 +33,19 @@ package final class RequestScope: ConnectionDelegate {
         var isFull = false
         /// Whether the next source waits for the client.
         var isBlocked = false
-        /// The time at which the client last took a source.
+        /// The time at which the client last accepted a source.
         var lastAccept: ContinuousClock.Instant
-        /// Encoded bytes of sources that the client has not taken.
-        var unacceptedBytes = 0
-        /// Sources that have started, have sent no frames yet, and that the client has not taken.
-        var beginning = 0
-        /// Sources that are queued until ``unacceptedBytes`` falls.
-        var held = Deque<SourceScope>()
-        /// Whether a thread is starting queued sources.
-        var isReleasing = false
-        var deadlines = Deadlines()
+        /// Decides when pushed sources start.
+        var startQueue = SourceStartQueue()
+        var deadlines = RequestDeadlines()
         var frames = 0
         var bytes = 0
-
-        /// Whether another queued source may start. A thread that starts one checks again afterwards, because a source
-        /// that sends at once calls back into this type.
-        var beginsMore: Bool {
-            !isReleasing && unacceptedBytes + beginning * RequestScope.assumedStartBytes < RequestScope.unacceptedLimit
-        }
-
-        mutating func beginRelease() {
-            beginning += 1
-            isReleasing = true
-        }
     }
 
     private enum Delivery { case pushed(window: Int), named }
 
-    private struct Deadlines {
-        var body: ContinuousClock.Instant?
-        /// For the listing as a whole.
-        var serving: ContinuousClock.Instant?
-        /// For the next source.
-        var sourcing: ContinuousClock.Instant?
-        /// For the client to make room for an announcement.
-        var announcing: ContinuousClock.Instant?
-        /// The deadline that the client set.
-        var client: ContinuousClock.Instant?
-
-        var next: ContinuousClock.Instant? {
-            var next = earlier(body, serving)
-            next = earlier(next, sourcing)
-            next = earlier(next, announcing)
-            return earlier(next, client)
-        }
-    }
-
-    /// Encoded bytes of untaken sources, in all, above which no further source is started: 1 MiB.
-    private static let unacceptedLimit = 1 << 20
-    /// Bytes that count for a source that has started and has sent nothing: 64 KiB. First frames may be large, so this
-    /// limits how many sources make theirs at the same time.
-    private static let assumedStartBytes = 65_536
-
     init(
-        _ connection: any Connection, of service: VirtualService, _ handling: VirtualService.Handling,
+        _ connection: any Connection, of service: VirtualService, _ revision: VirtualService.Revision,
         _ ticket: ErrorMass.Ticket
     ) {
         id = service.open.nextID()
@@ -100,11 +55,11 @@ package final class RequestScope: ConnectionDelegate {
         surroundings = service.open.surroundings
         began = surroundings.now()
         context = connection.takeContext()
-        var deadlines = Deadlines()
-        deadlines.body = handling.configuration.masterReadTimeout.map { [began] in began + $0 }
-        deadlines.serving = handling.configuration.servingTimeout.map { [began] in began + $0 }
+        var deadlines = RequestDeadlines()
+        deadlines.body = revision.configuration.masterReadTimeout.map { [began] in began + $0 }
+        deadlines.serving = revision.configuration.servingTimeout.map { [began] in began + $0 }
         deadlines.client = context.deadline
-        storage = Mutex(Storage(handling: handling, lastAccept: began, deadlines: deadlines))
+        storage = Mutex(Storage(revision: revision, lastAccept: began, deadlines: deadlines))
     }
 
     /// The addresses of the two ends of the request's connection.
@@ -188,12 +143,12 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func begin(_ body: ByteBuffer) {
-        let handling = service.handling(for: self)
-        let sourcing = handling.configuration.sourcingTimeout.map { surroundings.now() + $0 }
+        let revision = service.bodyArrived(self)
+        let sourcing = revision.configuration.sourcingTimeout.map { surroundings.now() + $0 }
         let action = storage.withLock { storage in
             storage.decoder = nil
             storage.deadlines.body = nil
-            storage.handling = handling
+            storage.revision = revision
             storage.deadlines.sourcing = sourcing
             return storage.state.receivedBody()
         }
@@ -202,7 +157,7 @@ package final class RequestScope: ConnectionDelegate {
         case .begin: break
         }
         if let sourcing { note(deadline: sourcing) }
-        handling.handler.begin(
+        revision.handler.begin(
             Request(body: body, vAddr: service.vAddr, from: connection, context), in: self)
     }
 
@@ -244,7 +199,7 @@ package final class RequestScope: ConnectionDelegate {
         enum Step { case ended, full, pushed(window: Int), named, unknown }
         let step = storage.withLock { storage -> Step in
             guard storage.state.isListing else { return .ended }
-            guard storage.state.unacceptedSources < max(1, storage.handling.configuration.maxUnacceptedSources),
+            guard storage.state.unacceptedSources < max(1, storage.revision.configuration.maxUnacceptedSources),
                 !storage.isFull
             else {
                 storage.isBlocked = true
@@ -283,11 +238,12 @@ package final class RequestScope: ConnectionDelegate {
             case .notGranted: return notAdded(ChanservError(.connectionLost, "adding a source"))
             case .ended:
                 if connection.isPeerClosed { return notAdded(ChanservError(.connectionLost, "adding a source")) }
-                // The client took none of the granted sources within the accept timeout. This is not a failure of the
+                // The client accepted none of the granted sources within the accept timeout. This is not a failure of the
                 // service.
                 endListing(.neutral) {
                     connection.fail(
-                        ChanservError(.deadlineExceeded, "chan accept timeout: the client took no source").description)
+                        ChanservError(.deadlineExceeded, "chan accept timeout: the client accepted no source")
+                            .description)
                 }
                 return .ended
             }
@@ -331,7 +287,7 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Records that the connection has no room for announcements until ``connectionChanged()`` is called.
     private func noteFull() {
-        let deadline = handling.configuration.masterWriteTimeout.map { surroundings.now() + $0 }
+        let deadline = revision.configuration.masterWriteTimeout.map { surroundings.now() + $0 }
         storage.withLock { storage in
             storage.isFull = true
             storage.deadlines.announcing = deadline
@@ -342,7 +298,7 @@ package final class RequestScope: ConnectionDelegate {
         do throws(ConnectionError) {
             hasCapacity = try connection.write(ByteBuffer())
         } catch {
-            // The source was announced. The client may have taken it and ended the request; the connection reports
+            // The source was announced. The client may have accepted it and ended the request; the connection reports
             // that.
             return
         }
@@ -358,9 +314,9 @@ package final class RequestScope: ConnectionDelegate {
 
     /// Records a new source and sets its work.
     private func register(_ source: SourceScope, _ makeWork: (SourceScope) -> any SourceWork) -> Bool {
-        let handling = handling
+        let revision = revision
         let now = surroundings.now()
-        let sourcing = handling.configuration.sourcingTimeout.map { now + $0 }
+        let sourcing = revision.configuration.sourcingTimeout.map { now + $0 }
         let isWanted = storage.withLock { storage -> Bool in
             guard storage.state.isListing else { return false }
             storage.state.addedSource()
@@ -379,7 +335,7 @@ package final class RequestScope: ConnectionDelegate {
         if !source.setWork(work) { work.cancel() }
         service.totals.addSource()
         // The deadlines of earlier sources are already recorded.
-        let accept = now + handling.configuration.chanAcceptTimeout
+        let accept = now + revision.configuration.chanAcceptTimeout
         note(deadline: min(sourcing ?? accept, accept))
         return true
     }
@@ -402,7 +358,7 @@ package final class RequestScope: ConnectionDelegate {
             ? error.cause as? ChanservError ?? ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
             : ChanservError(.sourceFailed, "\(error.cause)", cause: error.cause)
         let text = failure.code == .sourceFailed ? failure.message : failure.description
-        let message = handling.configuration.errorText?(error.cause) ?? text
+        let message = revision.configuration.errorText?(error.cause) ?? text
         endListing(error.counts ? .failed(failure) : .neutral) {
             connection.fail(message)
             report(failure)
@@ -410,12 +366,12 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     /// Records that the handler needs the request no more. Called once, after ``RequestHandler/begin(_:in:)``.
-    package func released() {
+    package func handlerFinished() {
         let isOver = storage.withLock { storage in
             storage.work = nil
-            return storage.state.released()
+            return storage.state.handlerFinished()
         }
-        if isOver { service.open.over(self) }
+        if isOver { service.open.handlerFinished(self) }
     }
 
     // MARK: - Ends
@@ -424,7 +380,7 @@ package final class RequestScope: ConnectionDelegate {
     /// client has not taken. Any other reason ends all sources.
     package func cancel(_ cancellation: RequestState.Cancellation) {
         let (isEffective, wasListing, work, sources) = storage.withLock { storage in
-            // A second reason can end the sources that the client took before it went away. The work was already
+            // A second reason can end the sources that the client accepted before it went away. The work was already
             // cancelled.
             let work = storage.state.cancellation == nil ? storage.work : nil
             let isEffective = storage.state.cancel(cancellation)
@@ -450,7 +406,9 @@ package final class RequestScope: ConnectionDelegate {
             }
         }
         if wasListing { endListing(end) }
-        for source in sources where cancellation != .clientGone || !source.isTaken { source.cancel(cancellation) }
+        for source in sources where cancellation != .clientGone || !source.isAcceptedByPeer {
+            source.cancel(cancellation)
+        }
         work?.cancel()
     }
 
@@ -468,8 +426,8 @@ package final class RequestScope: ConnectionDelegate {
             storage.decoder = nil
             let settlement = storage.state.endedListing(end)
             let isOver = settlement?.isAnswered ?? true
-            // Sources that the client took go on until the client's deadline.
-            storage.deadlines = Deadlines(client: isOver ? nil : storage.deadlines.client)
+            // Sources that the client accepted go on until the client's deadline.
+            storage.deadlines = RequestDeadlines(client: isOver ? nil : storage.deadlines.client)
             return settlement
         }
         guard let settlement else { return }
@@ -482,25 +440,24 @@ package final class RequestScope: ConnectionDelegate {
 
     func ended(_ source: SourceScope, _ end: RequestState.End, _ ended: SourceScope.Ended) {
         // Reads the clock only for the sources that need it.
-        let takenAt = ended.wasTaken ? surroundings.now() : nil
+        let acceptedAt = ended.acceptedAfterSent ? surroundings.now() : nil
         let (settlement, work) = storage.withLock { storage in
             let last = storage.sources.removeLast()
             if last !== source {
                 last.index = source.index
                 storage.sources[source.index] = last
             }
-            storage.unacceptedBytes -= ended.offeredBytes
-            if ended.wasBeginning { storage.beginning -= 1 }
-            if let takenAt { storage.lastAccept = takenAt }
-            let settlement = storage.state.endedSource(end, wasAccepted: ended.wasAccepted)
+            storage.startQueue.settle(bytes: ended.unacceptedBytes, wasStarting: ended.wasStarting)
+            if let acceptedAt { storage.lastAccept = acceptedAt }
+            let settlement = storage.state.endedSource(end, countedAsAccepted: ended.countedAsAccepted)
             if settlement.isAnswered {
-                storage.deadlines = Deadlines()
-                storage.held = []
+                storage.deadlines = RequestDeadlines()
+                storage.startQueue.removeAll()
             }
             return (settlement, storage.state.isListing ? storage.work : nil)
         }
         settle(settlement)
-        releaseHeld()
+        startHeldSources()
         work?.resume()
     }
 
@@ -512,74 +469,54 @@ package final class RequestScope: ConnectionDelegate {
         case nil: break
         }
         // Last, so that a caller that waits for this finds the result counted.
-        if settlement.isAnswered { service.open.answered(self, isOver: settlement.isOver) }
+        if settlement.isAnswered { service.open.answered(self, isHandlerFinished: settlement.isHandlerFinished) }
     }
 
     private func report(_ error: ChanservError) {
-        handling.configuration.onError(error)
+        revision.configuration.onError(error)
     }
 
     // MARK: - For its sources
 
     func accepted(_ source: SourceScope) {
-        let offer = source.settleOffer()
+        let counts = source.takeUnacceptedCounts()
         let now = surroundings.now()
         let work = storage.withLock { storage -> (any RequestWork)? in
             storage.state.acceptedSource()
             storage.lastAccept = now
-            storage.unacceptedBytes -= offer.bytes
-            if offer.wasBeginning { storage.beginning -= 1 }
+            storage.startQueue.settle(bytes: counts.bytes, wasStarting: counts.wasStarting)
             return storage.state.isListing ? storage.work : nil
         }
-        releaseHeld()
+        startHeldSources()
         work?.resume()
     }
 
-    /// Starts a pushed source that the client has not taken: at once if untaken sources have few bytes, otherwise
+    /// Starts a pushed source that the client has not accepted: at once if unaccepted sources have few bytes, otherwise
     /// later.
-    func hold(_ source: SourceScope) {
-        let begins = storage.withLock { storage -> Bool in
-            guard storage.held.isEmpty, storage.beginsMore else {
-                storage.held.append(source)
-                return false
-            }
-            storage.beginRelease()
-            return true
-        }
-        if begins { release(source) }
-        releaseHeld()
+    func startOrQueue(_ source: SourceScope) {
+        if storage.withLock({ $0.startQueue.startOrQueue(source) }) { startHeld(source) }
+        startHeldSources()
     }
 
-    /// Records that an untaken source has sent its first frames, or all of them.
-    func hasBegun() {
-        storage.withLock { $0.beginning -= 1 }
-        releaseHeld()
+    /// Records that an unaccepted source has sent its first frames, or all of them.
+    func firstFramesSent() {
+        storage.withLock { $0.startQueue.settle(bytes: 0, wasStarting: true) }
+        startHeldSources()
     }
 
-    /// Counts bytes of a source that the client has not taken.
-    func offered(_ bytes: Int) {
-        storage.withLock { $0.unacceptedBytes += bytes }
+    /// Counts bytes of a source that the client has not accepted.
+    func countUnaccepted(bytes: Int) {
+        storage.withLock { $0.startQueue.unacceptedBytes += bytes }
     }
 
-    /// Starts queued sources while the bytes of untaken sources are below the limit.
-    private func releaseHeld() {
-        while true {
-            let next = storage.withLock { storage -> SourceScope? in
-                guard storage.beginsMore, let next = storage.held.popFirst() else { return nil }
-                storage.beginRelease()
-                return next
-            }
-            guard let next else { return }
-            release(next)
-        }
+    /// Starts queued sources while the bytes of unaccepted sources are below the limit.
+    private func startHeldSources() {
+        while let next = storage.withLock({ $0.startQueue.next() }) { startHeld(next) }
     }
 
-    private func release(_ source: SourceScope) {
-        let begins = source.release()
-        storage.withLock { storage in
-            storage.isReleasing = false
-            if !begins { storage.beginning -= 1 }
-        }
+    private func startHeld(_ source: SourceScope) {
+        let hasStarted = source.startHeld()
+        storage.withLock { $0.startQueue.started(hasStarted) }
     }
 
     /// Counts frames of a source.
@@ -595,8 +532,8 @@ package final class RequestScope: ConnectionDelegate {
         if proves { service.succeeded(ticket) }
     }
 
-    /// The recipe of the request.
-    var handling: VirtualService.Handling { storage.withLock { $0.handling } }
+    /// The revision that serves the request. Until the body has arrived, the one at the time of the dial.
+    var revision: VirtualService.Revision { storage.withLock { $0.revision } }
 
     var now: ContinuousClock.Instant { surroundings.now() }
 
@@ -607,7 +544,7 @@ package final class RequestScope: ConnectionDelegate {
     private var nextDeadline: ContinuousClock.Instant? {
         storage.withLock { storage in
             var next = storage.deadlines.next
-            let acceptTimeout = storage.handling.configuration.chanAcceptTimeout
+            let acceptTimeout = storage.revision.configuration.chanAcceptTimeout
             for source in storage.sources {
                 if let deadline = source.deadline(after: storage.lastAccept, acceptTimeout: acceptTimeout) {
                     next = min(next ?? deadline, deadline)
@@ -637,7 +574,7 @@ package final class RequestScope: ConnectionDelegate {
                 } else {
                     nil
                 }
-            let acceptTimeout = storage.handling.configuration.chanAcceptTimeout
+            let acceptTimeout = storage.revision.configuration.chanAcceptTimeout
             let sources = storage.sources.filter {
                 isOver($0.deadline(after: storage.lastAccept, acceptTimeout: acceptTimeout))
             }
@@ -672,69 +609,10 @@ package final class RequestScope: ConnectionDelegate {
         }
     }
 
-    /// The number of sources that are being sent, and of those that the client has not taken.
+    /// The number of sources that are being sent, and of those that the client has not accepted.
     package var sourceCounts: (open: Int, waiting: Int) {
         storage.withLock { storage in
             (storage.state.openSources - storage.state.unacceptedSources, storage.state.unacceptedSources)
         }
     }
-}
-
-/// A snapshot of an open request.
-public struct OpenRequest: Sendable, Hashable {
-    public enum State: String, Sendable, Hashable {
-        /// The body has not arrived completely.
-        case readingBody = "reading the request"
-        /// The plugin has added no source yet.
-        case waitingForSources = "waiting for the plugin"
-        /// Frames are sent as they arrive.
-        case sending
-        /// The client has no room for more bytes.
-        case waitingForClient = "waiting for the client"
-        /// The request was answered or cancelled, and the plugin has not released it.
-        case ending
-    }
-
-    /// Unique among the requests of the process.
-    public var id: UInt64
-    public var vAddr: String
-    /// The address of the client in the network's notation.
-    public var client: String
-    /// The time since the request was dialled.
-    public var age: Duration
-    /// Sources that have not ended.
-    public var sourcesOpen: Int
-    public var sourcesTotal: Int
-    public var frames: Int
-    /// The encoded bytes of the frames.
-    public var bytes: Int
-    public var state: State
-}
-
-/// The error of a source function or a source, or of the network.
-struct SourceFuncError: Error {
-    let cause: any Error
-    /// Whether the network caused the error.
-    let isNetworks: Bool
-
-    init(_ cause: any Error, isNetworks: Bool = false) {
-        self.cause = cause
-        self.isNetworks = isNetworks
-    }
-
-    /// Whether the error counts as a failure of the server.
-    var counts: Bool { (cause as? any ServingError)?.countsAsFailure ?? true }
-}
-
-extension RequestTags {
-    init(_ context: RequestContext) {
-        self.init()
-        self[.meta] = context.meta
-        self[.bucket] = context.bucket
-    }
-}
-
-/// Returns the earlier of two deadlines; `nil` means no deadline.
-func earlier(_ one: ContinuousClock.Instant?, _ other: ContinuousClock.Instant?) -> ContinuousClock.Instant? {
-    one.map { $0.orEarlier(other) } ?? other
 }

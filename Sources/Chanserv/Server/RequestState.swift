@@ -1,7 +1,7 @@
 /// State machine of one request at the server: its stage, its result, and whether it can be forgotten.
 ///
 /// A request has two ends. It is *answered* when its listing and all its sources have ended: error mass, limits and
-/// status depend on this. It is *released* when its handler needs it no more: then the plugin instance may be
+/// status depend on this. Its *handler has finished* when it needs the request no more: then the plugin instance may be
 /// destroyed.
 package struct RequestState: Sendable {
     /// The stage of a request.
@@ -40,8 +40,8 @@ package struct RequestState: Sendable {
         /// The result of the answered request, unless it was reported before.
         var verdict: Verdict?
         var isAnswered = false
-        /// Whether the request is also released.
-        var isOver = false
+        /// Whether the handler has finished too.
+        var isHandlerFinished = false
     }
 
     enum Verdict: Sendable, Hashable { case succeeded, undecided }
@@ -50,14 +50,14 @@ package struct RequestState: Sendable {
     private(set) var cancellation: Cancellation?
     /// The number of sources that have not ended.
     private(set) var openSources = 0
-    /// The number of open sources that the client has not taken.
+    /// The number of open sources that the client has not accepted.
     private(set) var unacceptedSources = 0
     private(set) var sourcesTotal = 0
     private var hasFailed = false
     private var wentWell = false
     private var isReported = false
     private var isAnswered = false
-    /// Whether the handler has begun and has not released the request.
+    /// Whether the handler has begun and has not finished.
     private(set) var isInUse = false
 
     enum BodyAction: Sendable, Hashable { case begin, drop }
@@ -73,7 +73,7 @@ package struct RequestState: Sendable {
     /// Whether sources may be added.
     var isListing: Bool { stage == .listing && cancellation == nil }
 
-    /// Whether the request was ended early with all its sources. If only the client went away, the sources that it took
+    /// Whether the request was ended early with all its sources. If only the client went away, the sources that it accepted
     /// go on.
     var isEnding: Bool { cancellation != nil && cancellation != .clientGone }
 
@@ -85,16 +85,16 @@ package struct RequestState: Sendable {
         sourcesTotal += 1
     }
 
-    /// Records that the client took a source.
+    /// Records that the client accepted a source.
     mutating func acceptedSource() {
         unacceptedSources -= 1
     }
 
     /// Records that a source has ended.
-    mutating func endedSource(_ end: End, wasAccepted: Bool) -> Settlement {
+    mutating func endedSource(_ end: End, countedAsAccepted: Bool) -> Settlement {
         precondition(openSources > 0, "more sources ended than were added")
         openSources -= 1
-        if !wasAccepted { unacceptedSources -= 1 }
+        if !countedAsAccepted { unacceptedSources -= 1 }
         return settle(end)
     }
 
@@ -106,7 +106,7 @@ package struct RequestState: Sendable {
     }
 
     /// Ends the request early. The first reason stays, with one exception: if the client went away, the sources that it
-    /// took go on, and a later reason ends them.
+    /// accepted go on, and a later reason ends them.
     ///
     /// - Returns: whether there is anything to end for this reason.
     mutating func cancel(_ cancellation: Cancellation) -> Bool {
@@ -128,8 +128,8 @@ package struct RequestState: Sendable {
     /// Records that the handler needs the request no more.
     ///
     /// - Returns: whether the request is also answered.
-    mutating func released() -> Bool {
-        precondition(isInUse, "a request was released twice")
+    mutating func handlerFinished() -> Bool {
+        precondition(isInUse, "the handler of a request finished twice")
         isInUse = false
         return isAnswered
     }
@@ -147,7 +147,7 @@ package struct RequestState: Sendable {
         guard stage == .listed, openSources == 0, !isAnswered else { return settlement }
         isAnswered = true
         settlement.isAnswered = true
-        settlement.isOver = !isInUse
+        settlement.isHandlerFinished = !isInUse
         if !hasFailed, !isReported {
             settlement.verdict = wentWell ? .succeeded : .undecided
             isReported = true

@@ -42,7 +42,7 @@ public final class Server: ServiceLifecycle.Service {
     /// - Throws: ``ChanservError`` with code `addressInUse` if the name is already bound, or `cancelled` after the
     ///   multiplexer was shut down.
     @discardableResult
-    public func serve(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) throws -> VirtualService {
+    public func serve(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) throws(ChanservError) -> VirtualService {
         try serve(vAddr, handler: AsyncRequestHandler(sourceFunc, configuration))
     }
 
@@ -58,7 +58,7 @@ public final class Server: ServiceLifecycle.Service {
     /// withdraws the name and waits until the open requests have ended, at most for ``Configuration/drainTimeout``.
     ///
     /// - Throws: as ``serve(_:_:)``.
-    public func listenAndServe(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) async throws {
+    public func listenAndServe(_ vAddr: String, _ sourceFunc: @escaping SourceFunc) async throws(ChanservError) {
         let service = try serve(vAddr, sourceFunc)
         await waitForEnd()
         await drain([service])

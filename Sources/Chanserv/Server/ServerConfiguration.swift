@@ -1,5 +1,6 @@
 extension Server {
-    /// The options of a service. Every option of the Go package is here under its Go name, with its default.
+    /// The options of a service. Every option of the Go package is here with its default, under its Go
+    /// name unless its comment says otherwise.
     ///
     /// A timeout of `nil` means no limit.
     public struct Configuration: Sendable {
@@ -9,7 +10,7 @@ extension Server {
         /// this.
         ///
         /// Failures are: the name cannot be bound, the source function throws or exceeds ``sourcingTimeout`` or
-        /// ``servingTimeout``, a source ends with an error. These do not count: the client went away, it did not take a
+        /// ``servingTimeout``, a source ends with an error. These do not count: the client went away, it did not accept a
         /// source, or it caused an error whose ``ServingError/countsAsFailure`` is `false`.
         public var maxErrorMass = 10
         /// How long the name is withdrawn. Default 30 s. The pause doubles each time the service fails again directly
@@ -20,8 +21,8 @@ extension Server {
 
         // MARK: Timeouts
 
-        /// Maximum time until the client takes a source that was announced or pushed. Default 30 s. It restarts each
-        /// time the client takes another source of the same request, so that the client may take a long list in order.
+        /// Maximum time until the client accepts a source that was announced or pushed. Default 30 s. It restarts each
+        /// time the client accepts another source of the same request, so that the client may accept a long list in order.
         public var chanAcceptTimeout = Duration.seconds(30)
         /// Maximum time for the listing of a request, and for each of its sources from its acceptance by the client to
         /// its end. Default `nil`.
@@ -44,12 +45,13 @@ extension Server {
 
         // MARK: Bounds
 
-        /// Maximum requests that are still listing sources; further requests queue. Default 4,096.
-        public var maxConcurrentRequests = 4096
+        /// Maximum requests that are still listing sources; further requests queue. Default 4,096. The Go package calls it
+        /// `MaxConcurrentRequests`.
+        public var maxListingRequests = 4096
         /// Maximum open requests, including those that only send frames. Further requests are refused as busy, so that
         /// their clients try another host. Default `nil`: no limit.
         public var maxOpenRequests: Int?
-        /// Maximum sources of a request that the client has not taken; further sources wait. Default 256.
+        /// Maximum sources of a request that the client has not accepted; further sources wait. Default 256.
         public var maxUnacceptedSources = 256
 
         // MARK: End

@@ -31,7 +31,7 @@ package struct ServiceState: Sendable {
     }
 
     /// The decision about a request that was dialled.
-    package enum Admission: Sendable, Hashable {
+    package enum RequestDecision: Sendable, Hashable {
         case serve(ErrorMass.Ticket)
         /// The request waits for ``Action/admitWaiting``, because a probe is running.
         case wait
@@ -41,7 +41,7 @@ package struct ServiceState: Sendable {
     /// Pause between a bind that failed and the next attempt.
     package static let retryPause = Duration.milliseconds(100)
 
-    package private(set) var wish = RequestedState.enabled
+    package private(set) var requestedState = RequestedState.enabled
     package private(set) var mass: ErrorMass
     /// Whether the name is bound or is being bound.
     package private(set) var isBound = false
@@ -53,15 +53,15 @@ package struct ServiceState: Sendable {
 
     /// Whether the name should be bound.
     private var isWanted: Bool {
-        guard wish == .enabled, retry == nil else { return false }
+        guard requestedState == .enabled, retry == nil else { return false }
         if case .withdrawn = mass.state { return false }
         return true
     }
 
     // MARK: - Requests
 
-    package mutating func receivedRequest(now: Instant) -> Admission {
-        guard wish != .stopped else { return .refuse }
+    package mutating func receivedRequest(now: Instant) -> RequestDecision {
+        guard requestedState != .stopped else { return .refuse }
         if case .probing = mass.state { return .wait }
         switch mass.receivedRequest(now: now) {
         case .serve(let ticket): return .serve(ticket)
@@ -103,21 +103,21 @@ package struct ServiceState: Sendable {
         return actions + [.admitWaiting]
     }
 
-    package mutating func withdraw() -> [Action] {
-        guard wish == .enabled else { return [] }
-        wish = .disabled
+    package mutating func disable() -> [Action] {
+        guard requestedState == .enabled else { return [] }
+        requestedState = .disabled
         return adjustName()
     }
 
-    package mutating func restore() -> [Action] {
-        guard wish != .stopped else { return [] }
-        wish = .enabled
+    package mutating func enable() -> [Action] {
+        guard requestedState != .stopped else { return [] }
+        requestedState = .enabled
         return (mass.state == .serving ? [] : apply(mass.forgive())) + adjustName()
     }
 
     package mutating func stop() -> [Action] {
-        guard wish != .stopped else { return [] }
-        wish = .stopped
+        guard requestedState != .stopped else { return [] }
+        requestedState = .stopped
         return adjustName() + [.refuseWaiting]
     }
 
@@ -153,7 +153,7 @@ package struct ServiceState: Sendable {
             adjustName() + [.refuseWaiting, .reportMass(mass), .wake(until)]
         case .announce: adjustName()
         // A stopped service has already refused all queued requests.
-        case .probeAgain, .restore: adjustName() + (wish == .stopped ? [] : [.admitWaiting])
+        case .probeAgain, .restore: adjustName() + (requestedState == .stopped ? [] : [.admitWaiting])
         }
     }
 }

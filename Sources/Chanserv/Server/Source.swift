@@ -109,3 +109,11 @@ public enum RequestTag: Sendable, Hashable {
 
 /// The tags of one request.
 public typealias RequestTags = [RequestTag: String]
+
+extension RequestTags {
+    init(_ context: RequestContext) {
+        self.init()
+        self[.meta] = context.meta
+        self[.bucket] = context.bucket
+    }
+}

@@ -6,7 +6,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     private enum Stage {
         /// The client has not taken the source.
         case waiting
-        /// All frames were sent, and the client has not taken the source yet. Holds the end of the source.
+        /// All frames were sent, and the client has not accepted the source yet. Holds the end of the source.
         case sent(RequestState.End)
         case accepted
         case ended
@@ -18,12 +18,12 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         var work: (any SourceWork)?
         /// The name under which the client dials the source; `nil` for a pushed source.
         var binding: (any Binding)?
-        /// Bytes that were sent before the client took the source.
-        var offeredBytes = 0
+        /// Bytes that were sent before the client accepted the source.
+        var unacceptedBytes = 0
         /// Whether the pushed source waits until the request starts it.
         var isHeld = false
         /// Whether the source has started and has sent no frames yet. The request counts assumed bytes for it.
-        var isBeginning = false
+        var isStarting = false
         /// Whether the connection has no room.
         var isFull = false
         var writeDeadline: ContinuousClock.Instant?
@@ -40,7 +40,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     /// - Parameters:
     ///   - connection: the connection of a pushed source; `nil` for a source that the client dials.
-    ///   - window: maximum bytes that a pushed source may send before the client takes it.
+    ///   - window: maximum bytes that a pushed source may send before the client accepts it.
     init(_ request: RequestScope, _ connection: (any Connection)?, window: Int) {
         self.request = request
         self.window = window
@@ -79,18 +79,18 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         guard let connection else { return }
         connection.setDelegate(self)
         let progress = connection.progress
-        if progress.isPeerClosed || !progress.isOffered { return connectionChanged() }
-        request.hold(self)
+        if progress.isPeerClosed || !progress.isUnaccepted { return connectionChanged() }
+        request.startOrQueue(self)
     }
 
     /// Starts the source. The request has counted assumed bytes for its first frames.
     ///
     /// - Returns: whether the source started; if not, the request takes the assumed bytes back.
-    func release() -> Bool {
+    func startHeld() -> Bool {
         let begins = storage.withLock { storage in
             guard storage.isHeld, case .waiting = storage.stage else { return false }
             storage.isHeld = false
-            storage.isBeginning = true
+            storage.isStarting = true
             return true
         }
         if begins { resumeWork() }
@@ -100,7 +100,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     // MARK: - The client
 
     /// Handles the client's dial of the source's name.
-    func connected(_ connection: any Connection) -> Admission {
+    func connected(_ connection: any Connection) -> DialAnswer {
         let binding = storage.withLock { storage -> (any Binding)? in
             guard case .waiting = storage.stage, storage.connection == nil else { return nil }
             storage.connection = connection
@@ -115,7 +115,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     package func connectionChanged() {
-        enum Step { case ignore, room, accepted, sentAndTaken(RequestState.End), gone }
+        enum Step { case ignore, room, accepted, acceptedAfterSent(RequestState.End), gone }
         let connection = storage.withLock { $0.connection }
         guard let connection else { return }
         let progress = connection.progress
@@ -123,11 +123,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             switch storage.stage {
             case .ended: return .ignore
             case .sent(let outcome):
-                if progress.isOffered { return .ignore }
-                return progress.wasTaken ? .sentAndTaken(outcome) : .gone
+                if progress.isUnaccepted { return .ignore }
+                return progress.wasAccepted ? .acceptedAfterSent(outcome) : .gone
             case .waiting:
                 if progress.isPeerClosed { return .gone }
-                if progress.isOffered { return storage.isHeld ? .ignore : .room }
+                if progress.isUnaccepted { return storage.isHeld ? .ignore : .room }
                 storage.stage = .accepted
                 storage.isHeld = false
                 return .accepted
@@ -142,21 +142,21 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         case .ignore: break
         case .room: resumeWork()
         case .accepted:
-            if let timeout = request.handling.configuration.servingTimeout {
+            if let timeout = request.revision.configuration.servingTimeout {
                 let deadline = request.now + timeout
                 storage.withLock { $0.servingDeadline = deadline }
                 request.note(deadline: deadline)
             }
             request.accepted(self)
             resumeWork()
-        case .sentAndTaken(let outcome):
+        case .acceptedAfterSent(let outcome):
             guard var end = end() else { return }
-            end.wasTaken = true
+            end.acceptedAfterSent = true
             request.ended(self, outcome, end)
         case .gone:
             guard let end = end() else { return }
-            // A client that has not answered the offer may never do so. Dropping the queued bytes frees the stream.
-            if progress.isOffered { connection.abort("the client has ended the source") } else { connection.close() }
+            // A client that has not answered the push may never do so. Dropping the queued bytes frees the stream.
+            if progress.isUnaccepted { connection.abort("the client has ended the source") } else { connection.close() }
             request.ended(self, end.failure, end)
             end.work?.cancel()
         }
@@ -165,10 +165,10 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     // MARK: - Frames
 
     package var encoding: SourceEncoding {
-        let handling = request.handling
+        let revision = request.revision
         let window = isAccepted ? Int.max : window
         return SourceEncoding(
-            compression: handling.configuration.compression, batchSize: min(handling.configuration.batchSize, window))
+            compression: revision.configuration.compression, batchSize: min(revision.configuration.batchSize, window))
     }
 
     package func write(_ batch: inout FrameBatch) -> SourceRoom {
@@ -176,7 +176,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         var room = SourceRoom.ended
         batch.takeParts { room = write($0) }
         if room != .ended { request.sent(frames: frames, bytes: bytes) }
-        hasBegun()
+        firstFramesSent()
         return room
     }
 
@@ -185,8 +185,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     private func write(_ bytes: ByteBuffer) -> SourceRoom {
         enum Step {
             case ended, notFetched, accepted(any Connection)
-            /// `isUsedUp`: the source has sent its window and the client has not taken it.
-            case offered(any Connection, isStarted: Bool, isUsedUp: Bool)
+            /// `isUsedUp`: the source has sent its window and the client has not accepted it.
+            case unaccepted(any Connection, isStarted: Bool, isUsedUp: Bool)
         }
         let step = storage.withLock { storage -> Step in
             switch storage.stage {
@@ -196,8 +196,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
                 return .accepted(connection)
             case .waiting:
                 guard let connection = storage.connection else { return .notFetched }
-                storage.offeredBytes += bytes.readableBytes
-                return .offered(connection, isStarted: !storage.isHeld, isUsedUp: storage.offeredBytes >= window)
+                storage.unacceptedBytes += bytes.readableBytes
+                return .unaccepted(connection, isStarted: !storage.isHeld, isUsedUp: storage.unacceptedBytes >= window)
             }
         }
         let connection: any Connection
@@ -207,11 +207,11 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         case .ended: return .ended
         case .notFetched: return .full
         case .accepted(let accepted): connection = accepted
-        case .offered(let offered, let started, let used):
-            connection = offered
+        case .unaccepted(let unaccepted, let started, let used):
+            connection = unaccepted
             isStarted = started
             isUsedUp = used
-            if bytes.readableBytes > 0 { request.offered(bytes.readableBytes) }
+            if bytes.readableBytes > 0 { request.countUnaccepted(bytes: bytes.readableBytes) }
         }
         let hasCapacity: Bool
         do throws(ConnectionError) {
@@ -220,7 +220,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             failed(error)
             return .ended
         }
-        guard !hasCapacity || !isStarted || isUsedUp && connection.progress.isOffered else { return .free }
+        guard !hasCapacity || !isStarted || isUsedUp && connection.progress.isUnaccepted else { return .free }
         guard isAccepted, !hasCapacity else { return .full }
         noteFull()
         // Room that became free before the fact was recorded was already reported. Without this check the source would
@@ -243,7 +243,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     }
 
     private func noteFull() {
-        let timeout = request.handling.configuration.frameWriteTimeout
+        let timeout = request.revision.configuration.frameWriteTimeout
         let deadline = timeout.map { request.now + $0 }
         let isFirst = storage.withLock { storage -> Bool in
             let isFirst = !storage.isFull
@@ -263,7 +263,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             request.ended(self, .neutral, end)
         } else {
             end.connection?.fail(failure.description)
-            request.handling.configuration.onChanError(failure)
+            request.revision.configuration.onChanError(failure)
             request.ended(self, .failed(failure), end)
         }
         end.work?.cancel()
@@ -277,35 +277,35 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             failure = sourceFailed
             outcome = SourceFuncError(error).counts ? .failed(sourceFailed) : .neutral
         }
-        let handling = request.handling
+        let revision = request.revision
         let text = failure.map { failure in
-            failure.cause.flatMap { handling.configuration.errorText?($0) } ?? failure.message
+            failure.cause.flatMap { revision.configuration.errorText?($0) } ?? failure.message
         }
         if let connection = sentAll(outcome) {
-            // Until the client takes it, it counts as an untaken source.
+            // Until the client accepts it, it counts as an unaccepted source.
             if let text { connection.fail(text) } else { connection.close() }
-            if let failure { handling.configuration.onChanError(failure) }
-            hasBegun()
-            if !connection.progress.isOffered { connectionChanged() }
+            if let failure { revision.configuration.onChanError(failure) }
+            firstFramesSent()
+            if !connection.progress.isUnaccepted { connectionChanged() }
             return
         }
         guard var end = end(unlessSent: true) else { return }
-        // The client took the source, but ``connectionChanged()`` has not handled that yet.
-        end.wasTaken = !end.wasAccepted && end.connection?.progress.wasTaken == true
+        // The client accepted the source, but ``connectionChanged()`` has not handled that yet.
+        end.acceptedAfterSent = !end.countedAsAccepted && end.connection?.progress.wasAccepted == true
         if let text { end.connection?.fail(text) } else { end.connection?.close() }
-        if let failure { handling.configuration.onChanError(failure) }
+        if let failure { revision.configuration.onChanError(failure) }
         request.ended(self, outcome, end)
     }
 
-    /// Records that all frames of a pushed source were sent before the client took it.
+    /// Records that all frames of a pushed source were sent before the client accepted it.
     ///
-    /// - Returns: its connection; `nil` if the client took the source, or it has ended.
+    /// - Returns: its connection; `nil` if the client accepted the source, or it has ended.
     private func sentAll(_ outcome: RequestState.End) -> (any Connection)? {
         let connection = storage.withLock { storage -> (any Connection)? in
             guard case .waiting = storage.stage else { return nil }
             return storage.connection
         }
-        guard let connection, connection.progress.isOffered else { return nil }
+        guard let connection, connection.progress.isUnaccepted else { return nil }
         return storage.withLock { storage in
             guard case .waiting = storage.stage else { return nil }
             storage.stage = .sent(outcome)
@@ -314,13 +314,13 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         }
     }
 
-    /// Records that the source has sent its first frames, or all that it may send before it is taken.
-    private func hasBegun() {
-        let wasBeginning = storage.withLock { storage in
-            defer { storage.isBeginning = false }
-            return storage.isBeginning
+    /// Records that the source has sent its first frames, or all that it may send before it is accepted.
+    private func firstFramesSent() {
+        let wasStarting = storage.withLock { storage in
+            defer { storage.isStarting = false }
+            return storage.isStarting
         }
-        if wasBeginning { request.hasBegun() }
+        if wasStarting { request.firstFramesSent() }
     }
 
     // MARK: - Ends
@@ -329,7 +329,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     func cancel(_ cancellation: RequestState.Cancellation) {
         guard let end = end() else { return }
         switch cancellation {
-        // Aborted, not closed: a client that has not answered the offer may never do so, and the queued bytes would
+        // Aborted, not closed: a client that has not answered the push may never do so, and the queued bytes would
         // stay.
         case .clientGone: end.connection?.abort("the request has ended")
         // The queued bytes are dropped because they may lie in memory of the work that is being cancelled.
@@ -344,14 +344,14 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     func expired(now: ContinuousClock.Instant) {
         let isLateWrite = storage.withLock { storage in storage.writeDeadline.map { $0 <= now } ?? false }
         guard let end = end() else { return }
-        let timeout = request.handling.configuration.chanAcceptTimeout
+        let timeout = request.revision.configuration.chanAcceptTimeout
         let error = ChanservError(
             .deadlineExceeded,
-            !end.wasAccepted
-                ? "chan accept timeout: the client did not take the source in \(timeout.notation)"
+            !end.countedAsAccepted
+                ? "chan accept timeout: the client did not accept the source in \(timeout.notation)"
                 : isLateWrite ? "sending frames: frame write timeout" : RequestScope.servingTimeout)
         end.connection?.abort(error.description)
-        request.handling.configuration.onChanError(error)
+        request.revision.configuration.onChanError(error)
         request.ended(self, end.failure, end)
         end.work?.cancel()
     }
@@ -367,33 +367,34 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     struct Ended {
         fileprivate var connection: (any Connection)?
         fileprivate var work: (any SourceWork)?
-        /// Whether the client took the source, and the request was informed of that.
-        var wasAccepted: Bool
-        /// Whether the client took the source after everything had been sent. This restarts the accept timeout of the
+        /// Whether the client accepted the source, and the request was informed of that.
+        var countedAsAccepted: Bool
+        /// Whether the client accepted the source after everything had been sent. This restarts the accept timeout of the
         /// other sources.
-        var wasTaken = false
+        var acceptedAfterSent = false
         /// Whether everything had been sent before the end.
         fileprivate var wasSent: Bool
-        /// The failure of the source before the client took it; otherwise neutral.
+        /// The failure of the source before the client accepted it; otherwise neutral.
         fileprivate var failure = RequestState.End.neutral
-        /// Bytes that were sent before the client took the source and that the request still counts.
-        var offeredBytes: Int
+        /// Bytes that were sent before the client accepted the source and that the request still counts.
+        var unacceptedBytes: Int
         /// Whether the request still counts assumed bytes for the source.
-        var wasBeginning: Bool
+        var wasStarting: Bool
     }
 
     /// Ends the source once; `nil` if it has already ended.
     ///
-    /// - Parameter unlessSent: whether a source that was sent in full and is not taken goes on. Default `false`.
+    /// - Parameter unlessSent: whether a source that was sent in full and is not accepted goes on. Default `false`.
     private func end(unlessSent: Bool = false) -> Ended? {
         let (ended, binding) = storage.withLock { storage -> (Ended?, (any Binding)?) in
             var ended = Ended(
-                connection: nil, work: nil, wasAccepted: false, wasSent: false, offeredBytes: storage.offeredBytes,
-                wasBeginning: storage.isBeginning)
+                connection: nil, work: nil, countedAsAccepted: false, wasSent: false,
+                unacceptedBytes: storage.unacceptedBytes,
+                wasStarting: storage.isStarting)
             switch storage.stage {
             case .ended: return (nil, nil)
             case .waiting: break
-            case .accepted: ended.wasAccepted = true
+            case .accepted: ended.countedAsAccepted = true
             case .sent where unlessSent: return (nil, nil)
             case .sent(let outcome):
                 ended.wasSent = true
@@ -403,8 +404,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             ended.work = storage.work.take()
             storage.stage = .ended
             storage.isHeld = false
-            storage.isBeginning = false
-            storage.offeredBytes = 0
+            storage.isStarting = false
+            storage.unacceptedBytes = 0
             return (ended, storage.binding.take())
         }
         binding?.close()
@@ -413,8 +414,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
 
     // MARK: - State
 
-    /// Whether the client has taken the source, even if ``connectionChanged()`` has not handled that yet.
-    var isTaken: Bool {
+    /// Whether the client has accepted the source, even if ``connectionChanged()`` has not handled that yet.
+    var isAcceptedByPeer: Bool {
         let (isAccepted, connection) = storage.withLock { storage -> (Bool, (any Connection)?) in
             switch storage.stage {
             case .accepted: (true, nil)
@@ -424,17 +425,17 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         }
         guard let connection else { return isAccepted }
         let progress = connection.progress
-        return !progress.isOffered && !progress.isPeerClosed
+        return !progress.isUnaccepted && !progress.isPeerClosed
     }
 
-    /// Returns and resets the bytes that the request counts for the untaken source.
-    func settleOffer() -> (bytes: Int, wasBeginning: Bool) {
+    /// Returns and resets the bytes that the request counts for the unaccepted source.
+    func takeUnacceptedCounts() -> (bytes: Int, wasStarting: Bool) {
         storage.withLock { storage in
             defer {
-                storage.offeredBytes = 0
-                storage.isBeginning = false
+                storage.unacceptedBytes = 0
+                storage.isStarting = false
             }
-            return (storage.offeredBytes, storage.isBeginning)
+            return (storage.unacceptedBytes, storage.isStarting)
         }
     }
 
@@ -448,9 +449,9 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     /// The time at which the source is ended if nothing happens.
     ///
     /// - Parameters:
-    ///   - lastAccept: the time at which the client last took a source of the request. It restarts the accept timeout
+    ///   - lastAccept: the time at which the client last accepted a source of the request. It restarts the accept timeout
     ///     of the others.
-    ///   - acceptTimeout: maximum time until the client takes the source.
+    ///   - acceptTimeout: maximum time until the client accepts the source.
     func deadline(
         after lastAccept: ContinuousClock.Instant, acceptTimeout: Duration
     ) -> ContinuousClock.Instant? {

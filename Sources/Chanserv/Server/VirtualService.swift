@@ -1,6 +1,5 @@
 import DequeModule
 import NIOConcurrencyHelpers
-import Synchronization
 
 /// A name that is being served.
 ///
@@ -15,29 +14,26 @@ public final class VirtualService: Sendable {
         case withdrawn(until: ContinuousClock.Instant)
         /// The name is announced again, and one request decides whether it stays.
         case probing
-        /// The owner has withdrawn the name, see ``VirtualService/withdraw()``.
+        /// The owner has disabled the service, see ``VirtualService/disable()``.
         case disabled
         /// The service accepts no more requests.
         case stopped
     }
 
-    /// Identifies the requests that began before an ``update(configuration:sourceFunc:ignoresFailures:)``.
-    public struct Generation: Sendable, Hashable {
-        let number: UInt64
-    }
-
-    /// The configuration and handler of a request, fixed when its body has arrived.
+    /// The configuration and the handler of the requests whose body arrives before the next
+    /// ``update(configuration:sourceFunc:ignoresFailures:)``.
     ///
     /// A class, because each request holds it. Copying a configuration instead would retain each of its closures.
-    final class Handling: Sendable {
+    public final class Revision: Sendable {
+        /// Counts the updates of the service. The service begins with revision 0.
+        let number: UInt64
         let configuration: Server.Configuration
         let handler: any RequestHandler
-        let generation: UInt64
 
-        init(configuration: Server.Configuration, handler: any RequestHandler, generation: UInt64) {
+        init(number: UInt64, configuration: Server.Configuration, handler: any RequestHandler) {
+            self.number = number
             self.configuration = configuration
             self.handler = handler
-            self.generation = generation
         }
     }
 
@@ -55,7 +51,7 @@ public final class VirtualService: Sendable {
     private let storage: NIOLockedValueBox<Storage>
 
     private struct Storage {
-        var handling: Handling
+        var revision: Revision
         var state: ServiceState
         var binding: (any Binding)?
         /// Decided changes of the name that have not been performed yet, in order.
@@ -77,7 +73,7 @@ public final class VirtualService: Sendable {
             limit: configuration.maxErrorMass, pause: configuration.errorPause, maxPause: configuration.maxErrorPause)
         storage = NIOLockedValueBox(
             Storage(
-                handling: Handling(configuration: configuration, handler: handler, generation: 0),
+                revision: Revision(number: 0, configuration: configuration, handler: handler),
                 state: ServiceState(mass: mass)))
     }
 
@@ -106,7 +102,7 @@ public final class VirtualService: Sendable {
     /// The current state.
     public var state: State {
         storage.withLockedValue { storage in
-            switch (storage.state.wish, storage.state.mass.state) {
+            switch (storage.state.requestedState, storage.state.mass.state) {
             case (.stopped, _): .stopped
             case (.disabled, _): .disabled
             case (.enabled, .serving): .serving
@@ -130,17 +126,17 @@ public final class VirtualService: Sendable {
     }
 
     /// The configuration of requests that arrive from now on.
-    public var configuration: Server.Configuration { storage.withLockedValue { $0.handling.configuration } }
+    public var configuration: Server.Configuration { storage.withLockedValue { $0.revision.configuration } }
 
-    private var handling: Handling { storage.withLockedValue { $0.handling } }
+    private var revision: Revision { storage.withLockedValue { $0.revision } }
 
-    /// Records that the body of a request has arrived, and returns the recipe of the request.
-    func handling(for scope: RequestScope) -> Handling {
+    /// Records that the body of a request has arrived. Returns the revision that serves it.
+    func bodyArrived(_ scope: RequestScope) -> Revision {
         storage.withLockedValue { storage in
-            // Under the lock, so that a caller that replaces the recipe and then drains the earlier requests finds this
+            // Under the lock, so that an owner that updates the service and then drains the earlier requests finds this
             // one.
-            open.bodyArrived(scope, generation: storage.handling.generation)
-            return storage.handling
+            open.bodyArrived(scope, revision: storage.revision.number)
+            return storage.revision
         }
     }
 
@@ -153,11 +149,11 @@ public final class VirtualService: Sendable {
     ///   - ignoresFailures: whether earlier failures are forgotten because the new function replaces the failing one.
     ///     A name that was withdrawn because of them is then bound again at once. `false` by default: the count and a
     ///     running pause stay.
-    /// - Returns: the generation of the requests that began before, for ``drain(_:until:grace:reason:)``.
+    /// - Returns: the revision of the requests that began before, for ``drain(_:until:grace:reason:)``.
     @discardableResult
     public func update(
         configuration: Server.Configuration, sourceFunc: @escaping SourceFunc, ignoresFailures: Bool = false
-    ) -> Generation {
+    ) -> Revision {
         update(
             configuration: configuration, handler: AsyncRequestHandler(sourceFunc, configuration),
             ignoresFailures: ignoresFailures)
@@ -167,16 +163,16 @@ public final class VirtualService: Sendable {
     @discardableResult
     package func update(
         configuration: Server.Configuration, handler: any RequestHandler, ignoresFailures: Bool = false
-    ) -> Generation {
-        var old: UInt64 = 0
+    ) -> Revision {
+        var old = revision
         change(after: nil) { storage in
-            old = storage.handling.generation
-            storage.handling = Handling(configuration: configuration, handler: handler, generation: old + 1)
+            old = storage.revision
+            storage.revision = Revision(number: old.number + 1, configuration: configuration, handler: handler)
             return storage.state.reconfigure(
                 limit: configuration.maxErrorMass, pause: configuration.errorPause,
                 maxPause: configuration.maxErrorPause, forgives: ignoresFailures)
         }
-        return Generation(number: old)
+        return old
     }
 
     /// Withdraws the name for good. Requests that have begun go on. Further calls do nothing.
@@ -184,15 +180,15 @@ public final class VirtualService: Sendable {
         change(after: nil) { $0.state.stop() }
     }
 
-    /// Withdraws the name until ``restore()``. Accepted requests go on.
-    public func withdraw() {
-        change(after: nil) { $0.state.withdraw() }
+    /// Withdraws the name until ``enable()``. Accepted requests go on.
+    public func disable() {
+        change(after: nil) { $0.state.disable() }
     }
 
     /// Binds a withdrawn name again, whether the owner or the error mass withdrew it, and forgets the failures. Does
     /// nothing if the name is bound or withdrawn for good.
-    public func restore() {
-        change(after: nil) { $0.state.restore() }
+    public func enable() {
+        change(after: nil) { $0.state.enable() }
     }
 
     /// Waits until all requests have ended with their sources. Cancels none of them. Cancelling the waiting task ends
@@ -211,40 +207,40 @@ public final class VirtualService: Sendable {
     /// deadline.
     ///
     /// - Parameters:
-    ///   - generation: only requests of this and earlier generations; `nil` for all.
+    ///   - revision: only requests of this and earlier revisions; `nil` for all.
     ///   - deadline: the time at which the remaining requests are cancelled.
     ///   - grace: maximum time for cancelled requests to end. Default 1 s.
     ///   - reason: as for ``cancelAll(_:reason:)``.
     /// - Returns: the number of requests that have not ended even then, because their code ignores cancellation.
     @discardableResult
     public nonisolated(nonsending) func drain(
-        _ generation: Generation? = nil, until deadline: ContinuousClock.Instant, grace: Duration = .seconds(1),
+        _ revision: Revision? = nil, until deadline: ContinuousClock.Instant, grace: Duration = .seconds(1),
         reason: String? = nil
     ) async -> Int {
-        let question = question(generation)
-        if await open.wait(untilNone: question, deadline: deadline) == 0 { return 0 }
-        cancelAll(generation, reason: reason)
+        let selector = selector(revision)
+        if await open.wait(untilNone: selector, deadline: deadline) == 0 { return 0 }
+        cancelAll(revision, reason: reason)
         // An unstructured task, because a cancelled caller cannot wait.
         let end = now + grace
         return await Task(executorPreference: open.surroundings.executor) { [open] in
-            await open.wait(untilNone: question, deadline: end)
+            await open.wait(untilNone: selector, deadline: end)
         }.value
     }
 
     /// Cancels requests with their sources. Their clients receive an error.
     ///
     /// - Parameters:
-    ///   - generation: only requests of this and earlier generations; `nil` for all, including queued ones.
+    ///   - revision: only requests of this and earlier revisions; `nil` for all, including queued ones.
     ///   - reason: the message for the clients, e.g. `the host is stopping`. `nil` (the default) says that the server
     ///     stopped serving the request.
-    public func cancelAll(_ generation: Generation? = nil, reason: String? = nil) {
-        if generation == nil { refuseWaiting(reason ?? "the server stopped serving the request") }
-        open.cancel(question(generation), reason: reason)
+    public func cancelAll(_ revision: Revision? = nil, reason: String? = nil) {
+        if revision == nil { refuseWaiting(reason ?? "the server stopped serving the request") }
+        open.cancel(selector(revision), reason: reason)
     }
 
-    private func question(_ generation: Generation?) -> OpenRequests.Selector {
+    private func selector(_ revision: Revision?) -> OpenRequests.Selector {
         let id = ObjectIdentifier(self)
-        return generation.map { .generation(id, through: $0.number) } ?? .service(id)
+        return revision.map { .revision(id, through: $0.number) } ?? .service(id)
     }
 
     /// Counts a failure of the serving instance that happened outside of a request.
@@ -328,7 +324,7 @@ public final class VirtualService: Sendable {
         case .refuseWaiting: refuseWaiting("busy: \(vAddr) takes no requests at the moment")
         case .admitWaiting: admitWaiting()
         case .reportMass(let mass):
-            handling.configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
+            revision.configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
         case .wake(let instant):
             _ = open.surroundings.schedule(instant) { [weak self] in
                 guard let self else { return }
@@ -348,7 +344,7 @@ public final class VirtualService: Sendable {
     }
 
     private func bindingFailed(_ error: ChanservError) {
-        handling.configuration.onError(error)
+        revision.configuration.onError(error)
         totals.addFailure()
         let now = now
         // The network was shut down, so the name cannot be bound again.
@@ -366,13 +362,14 @@ public final class VirtualService: Sendable {
     }
 
     /// Handles a dialled request, on a network thread.
-    private func received(_ connection: any Connection) -> Admission {
+    private func received(_ connection: any Connection) -> DialAnswer {
         let now = now
         let (decision, actions) = storage.withLockedValue { storage -> (Decision, [ServiceState.Action]) in
             // Queued requests go first.
             let (decision, actions) =
                 storage.waiting.isEmpty || isFull(storage)
-                ? decide(connection, &storage, now) : (storage.state.wish == .stopped ? .refuse(busy) : .wait, [])
+                ? decide(connection, &storage, now)
+                : (storage.state.requestedState == .stopped ? .refuse(busy) : .wait, [])
             guard case .wait = decision else { return (decision, actions) }
             guard storage.waiting.count < Self.maximumWaiting else { return (.refuse(busy), actions) }
             storage.waiting.append(connection)
@@ -396,16 +393,16 @@ public final class VirtualService: Sendable {
     private func decide(
         _ connection: any Connection, _ storage: inout Storage, _ now: ContinuousClock.Instant
     ) -> (Decision, [ServiceState.Action]) {
-        let handling = storage.handling
-        if let most = handling.configuration.maxOpenRequests, isFull(storage) {
+        let revision = storage.revision
+        if let most = revision.configuration.maxOpenRequests, isFull(storage) {
             return (.refuse("busy: \(vAddr) has reached its limit of \(most) open requests"), [])
         }
-        guard open.canList(self, atMost: handling.configuration.maxConcurrentRequests) else { return (.wait, []) }
+        guard open.canList(self, atMost: revision.configuration.maxListingRequests) else { return (.wait, []) }
         switch storage.state.receivedRequest(now: now) {
         case .refuse: return (.refuse(busy), [])
         case .wait: return (.wait, [])
         case .serve(let ticket):
-            let scope = RequestScope(connection, of: self, handling, ticket)
+            let scope = RequestScope(connection, of: self, revision, ticket)
             // Under the lock of the service, so that a caller that drains it afterwards finds the request.
             open.begin(scope)
             totals.addRequest()
@@ -415,7 +412,7 @@ public final class VirtualService: Sendable {
 
     /// Whether the open and queued requests have reached the limit.
     private func isFull(_ storage: Storage) -> Bool {
-        storage.handling.configuration.maxOpenRequests.map { open.openCount(of: self) + storage.waiting.count >= $0 }
+        storage.revision.configuration.maxOpenRequests.map { open.openCount(of: self) + storage.waiting.count >= $0 }
             ?? false
     }
 
@@ -459,62 +456,5 @@ public final class VirtualService: Sendable {
             totals.addRefusal()
             connection.fail(message)
         }
-    }
-}
-
-extension VirtualService {
-    /// Totals of a service since its start, and the numbers of its open requests and sources.
-    public struct Counters: Sendable, Hashable {
-        /// Requests that are not answered: their sources are being listed or sent.
-        public var requestsOpen = 0
-        /// All requests since the start.
-        public var requestsTotal = 0
-        /// Requests that were refused since the start, because of a limit or because the name was withdrawn.
-        public var requestsRefused = 0
-        /// Sources that the client has not taken yet.
-        public var sourcesWaiting = 0
-        /// Sources that are being sent.
-        public var sourcesOpen = 0
-        /// All sources since the start.
-        public var sourcesTotal = 0
-        /// Frames that were written to connections since the start.
-        public var frames = 0
-        /// The encoded bytes of these frames.
-        public var bytes = 0
-        /// Failures that count (see ``Server/Configuration/maxErrorMass``) since the start.
-        public var failures = 0
-        /// The current number of failures in a row.
-        public var errorMass = 0
-    }
-}
-
-/// Totals of a service since its start.
-final class ServiceTotals: Sendable {
-    private let requests = Atomic<Int>(0)
-    private let refusals = Atomic<Int>(0)
-    private let sources = Atomic<Int>(0)
-    private let frames = Atomic<Int>(0)
-    private let bytes = Atomic<Int>(0)
-    private let failures = Atomic<Int>(0)
-
-    func addRequest() { requests.add(1, ordering: .relaxed) }
-    func addRefusal() { refusals.add(1, ordering: .relaxed) }
-    func addSource() { sources.add(1, ordering: .relaxed) }
-    func addFailure() { failures.add(1, ordering: .relaxed) }
-
-    func add(frames: Int, bytes: Int) {
-        self.frames.add(frames, ordering: .relaxed)
-        self.bytes.add(bytes, ordering: .relaxed)
-    }
-
-    var counters: VirtualService.Counters {
-        var counters = VirtualService.Counters()
-        counters.requestsTotal = requests.load(ordering: .relaxed)
-        counters.requestsRefused = refusals.load(ordering: .relaxed)
-        counters.sourcesTotal = sources.load(ordering: .relaxed)
-        counters.frames = frames.load(ordering: .relaxed)
-        counters.bytes = bytes.load(ordering: .relaxed)
-        counters.failures = failures.load(ordering: .relaxed)
-        return counters
     }
 }

@@ -52,9 +52,9 @@ package struct AstraNetHostNetwork: HostNetwork {
 
     package func listen(at address: HostAddress) async throws -> HostAddress {
         let bound: SocketAddress
-        do {
+        do throws(AstraNetError) {
             bound = try await node.listen(host: address.host, port: address.port)
-        } catch let error as AstraNetError {
+        } catch {
             let wayOut =
                 switch error.code {
                 case .addressInUse:

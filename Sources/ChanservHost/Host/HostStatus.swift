@@ -100,7 +100,7 @@ public struct HostStatus: Sendable, Hashable {
 extension HostStatus.Instance {
     init(_ instance: RunningInstance, in open: OpenRequests, isDraining: Bool) {
         let statistics = instance.plugin.statistics
-        let requests = open.requests(.lease(instance.id))
+        let requests = open.requests(.instance(instance.id))
         self.init(
             plugin: instance.key.plugin, version: instance.plugin.version,
             digest: instance.key.digest, config: instance.key.config, isDraining: isDraining,

@@ -20,7 +20,7 @@ extension PluginHost {
     func beginDrain(_ vAddr: String) throws(RouteError) -> Task<DrainOutcome, Never> {
         let route = try route(vAddr)
         if let drain = drains[route.id] { return drain }
-        route.service.withdraw()
+        route.service.disable()
         logger.info(
             "route '\(vAddr)': draining, up to \(ValueGrammar.text(route.planned.options.drain))",
             metadata: ["route": "\(vAddr)"])
@@ -39,7 +39,7 @@ extension PluginHost {
     public func enable(_ vAddr: String) throws(RouteError) -> Bool {
         let route = try route(vAddr)
         let wasAway = route.service.state != .serving
-        route.service.restore()
+        route.service.enable()
         // Requests that the drain would cancel continue.
         drains[route.id]?.cancel()
         drains[route.id] = nil

@@ -26,7 +26,7 @@ extension Server.Configuration {
         frameWriteTimeout = options.timeouts.frameWrite
         compression = options.compression
         batchSize = options.batchSize
-        maxConcurrentRequests = options.limits.requests
+        maxListingRequests = options.limits.requests
         maxOpenRequests = options.limits.concurrent
         maxUnacceptedSources = options.limits.unacceptedSources
         onError = { log.failed("request", $0) }

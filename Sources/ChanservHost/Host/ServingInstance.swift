@@ -14,7 +14,7 @@ package protocol ServingInstance: Sendable {
     var workers: [WorkerStatus] { get }
 
     /// Begins to serve a request. Runs on an event loop and returns at once. The instance calls
-    /// ``RequestScope/released()`` once when it no longer needs the request.
+    /// ``RequestScope/handlerFinished()`` once when it no longer needs the request.
     ///
     /// - Parameter options: options of the route. An instance in a worker needs those for the encoding of frames.
     func begin(_ request: Request, in scope: RequestScope, options: RouteOptions)
@@ -32,24 +32,24 @@ extension ServingInstance {
     /// destroys the instance. Call it once.
     ///
     /// - Parameters:
-    ///   - lease: lease that represents the instance in `open`.
+    ///   - instance: id of the instance in `open`.
     ///   - open: open requests of the host.
     ///   - deadline: time at which open requests are ended with an error. Cancelling the task ends them at once.
     ///   - grace: maximum time for the plugin to release its requests, and then to return from destroy. The default is
     ///     10 s.
     ///   - reason: error text for the clients of ended requests. `nil` states that the plugin was replaced.
     package func retire(
-        _ lease: UInt64, in open: OpenRequests, deadline: ContinuousClock.Instant, grace: Duration = .seconds(10),
+        _ instance: UInt64, in open: OpenRequests, deadline: ContinuousClock.Instant, grace: Duration = .seconds(10),
         reason: String? = nil
     ) async -> PluginInstance.Retirement {
-        open.close(lease: lease)
-        var left = await open.wait(untilNone: .lease(lease), deadline: deadline)
+        open.close(instance: instance)
+        var left = await open.wait(untilNone: .instance(instance), deadline: deadline)
         if left > 0 {
             open.cancel(
-                .lease(lease), reason: reason ?? "plugin \(name) was replaced and its time to drain is over")
+                .instance(instance), reason: reason ?? "plugin \(name) was replaced and its time to drain is over")
             // A cancellation of this task must not cut this wait short, because the instance must end in an orderly
             // way.
-            left = await Task { await open.wait(untilNone: .lease(lease), deadline: .now + grace) }.value
+            left = await Task { await open.wait(untilNone: .instance(instance), deadline: .now + grace) }.value
         }
         return await destroy(openRequests: left, grace: grace)
     }

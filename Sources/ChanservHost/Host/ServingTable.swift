@@ -59,7 +59,7 @@ final class ServingTable: Sendable {
         func begin(_ request: Request, in scope: RequestScope) {
             guard let instance = table.lease(on: route, for: scope) else {
                 scope.finish(PluginError(.withdrawn, "\(request.vAddr) is not served any more"))
-                return scope.released()
+                return scope.handlerFinished()
             }
             instance.plugin.begin(request, in: scope, options: options)
         }
@@ -78,7 +78,7 @@ final class ServingTable: Sendable {
             }
             guard let (lead, instance) = found, lead.instance != refused else { return nil }
             // The instance may have been retired since the look-up. Then another one is current.
-            if open.lease(lead.instance, generation: lead.generation, for: scope) { return instance }
+            if open.use(instance: lead.instance, hostGeneration: lead.generation, for: scope) { return instance }
             refused = lead.instance
         }
     }
@@ -86,7 +86,7 @@ final class ServingTable: Sendable {
     /// Records a route of the next generation before it is bound.
     func prepare(_ route: RouteID, _ instance: RunningInstance) {
         // The lease must exist before a request can find the instance.
-        open.open(lease: instance.id)
+        open.open(instance: instance.id)
         state.withLockedValue { state in
             state.instances[instance.id] = instance
             state.ledger.prepare(route, instance.id)
@@ -107,7 +107,7 @@ final class ServingTable: Sendable {
     ///
     /// - Returns: the instances that no current route uses. The caller retires them.
     func publish(_ routes: [RouteID: RunningInstance]) -> [RunningInstance] {
-        for instance in routes.values { open.open(lease: instance.id) }
+        for instance in routes.values { open.open(instance: instance.id) }
         let (gone, released) = state.withLockedValue { state in
             for instance in routes.values { state.instances[instance.id] = instance }
             var gone: [RunningInstance] = []

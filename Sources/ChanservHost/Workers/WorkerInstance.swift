@@ -125,7 +125,7 @@ final class WorkerInstance: ServingInstance {
 
     private func refuse(_ scope: RequestScope, _ error: PluginError) {
         scope.finish(error)
-        scope.released()
+        scope.handlerFinished()
     }
 
     /// Maximum time for which a request waits for a process that is being restarted. The first pauses of the backoff

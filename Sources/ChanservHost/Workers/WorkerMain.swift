@@ -199,7 +199,7 @@ package enum WorkerMain {
             case .retire:
                 reporting.cancel()
                 report(.statistics(instance.statistics))
-                let end = await instance.retire(WorkerServer.lease, in: server.open, deadline: .now)
+                let end = await instance.retire(WorkerServer.instanceID, in: server.open, deadline: .now)
                 report(.retired(isDestroyed: end == .destroyed))
                 _exit(0)
             }

@@ -211,7 +211,7 @@ final class WorkerRelay: RequestWork, ConnectionDelegate {
 
     private func released() {
         onEnd()
-        scope.released()
+        scope.handlerFinished()
     }
 
     private func failed(_ error: any Error) { endListing { scope.finish(error) } }

@@ -15,13 +15,13 @@ final class WorkerServer: Sendable {
     private let services = NIOLockedValueBox<[VirtualService]>([])
 
     /// Lease of the instance, the only one of this process.
-    static let lease: UInt64 = 1
+    static let instanceID: UInt64 = 1
 
     init(_ instance: PluginInstance, on multiplexer: any Multiplexer) {
         self.instance = instance
         self.multiplexer = multiplexer
         open = OpenRequests(surroundings: multiplexer.surroundings)
-        open.open(lease: Self.lease)
+        open.open(instance: Self.instanceID)
     }
 
     /// Offers the instance under `name`.
@@ -34,7 +34,7 @@ final class WorkerServer: Sendable {
         configuration.batchSize = batchSize
         // A year, because the host accepts or gives up every source that was announced to it.
         configuration.chanAcceptTimeout = .seconds(365 * 24 * 3_600)
-        configuration.maxConcurrentRequests = 1 << 20
+        configuration.maxListingRequests = 1 << 20
         configuration.errorText = { ErrorEnvelope.text(of: $0) }
         let server = Server(multiplexer: multiplexer, configuration: configuration, open: open)
         let service = try server.serve(
@@ -52,11 +52,11 @@ private struct EnvelopeHandler: RequestHandler {
     func begin(_ request: Request, in scope: RequestScope) {
         guard let envelope = RequestEnvelope(reading: request.body) else {
             scope.finish(PluginError(.internal, "the host sent a request without a valid envelope"))
-            return scope.released()
+            return scope.handlerFinished()
         }
-        guard open.lease(WorkerServer.lease, for: scope) else {
+        guard open.use(instance: WorkerServer.instanceID, for: scope) else {
             scope.finish(PluginError(.withdrawn, "the plugin is being replaced"))
-            return scope.released()
+            return scope.handlerFinished()
         }
         var meta = request.meta
         meta.remoteAddress = envelope.remoteAddress

@@ -52,7 +52,7 @@ final class PluginRequest: RequestWork, PolledOwner {
                 ? PluginError(.internal, "open returned CHANSERV_READY without a call")
                 : PluginError(status: status, function: "open", message: message)
             scope.finish(error)
-            return scope.released()
+            return scope.handlerFinished()
         }
         context.counters.callOpened()
         let object = PolledObject(.call, PluginPointer(raw: pointer), context: context, isInline: isInline)
@@ -201,7 +201,7 @@ final class PluginRequest: RequestWork, PolledOwner {
 
     private func close() {
         guard let object = state.withLock({ $0.object.take() }) else { return }
-        object.callClose(in: scope) { [self] in scope.released() }
+        object.callClose(in: scope) { [self] in scope.handlerFinished() }
     }
 }
 

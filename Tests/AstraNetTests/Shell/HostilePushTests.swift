@@ -496,7 +496,7 @@ import Testing
         let sent = answers.filter { $0.command == .data }.reduce(0) { $0 + $1.payload.count }
         // Returned credit may be used again.
         #expect(sent == (commands == [.rewind] ? 50 : 0))
-        #expect(source.isOffered)
+        #expect(source.isUnaccepted)
         guard case .grantExhausted = request.pushSource() else {
             Issue.record("the source counts as accepted")
             return
@@ -519,7 +519,7 @@ import Testing
             _ = await server.peer.opsUntilPong()
             server.peer.send(commands.map { server.op($0, for: source) })
             _ = await server.peer.opsUntilPong()
-            #expect(!source.isOffered && source.phase == .ended && !source.withStorage { $0.state.wasAccepted })
+            #expect(!source.isUnaccepted && source.phase == .ended && !source.withStorage { $0.state.wasAccepted })
         }
         request.close()
         try await server.end()
@@ -555,7 +555,7 @@ import Testing
         await server.peer.close()
         for source in sources {
             try await eventually { source.phase == .ended }
-            #expect(!source.isOffered)
+            #expect(!source.isUnaccepted)
         }
         try await server.node.expectNothingLeft()
         await server.goodPeer.shutdown()

@@ -29,14 +29,14 @@ import Testing
 
     @Test func `a deferrable op that is added during a read starts the timer only if the read does not send it`() {
         var outbox = Outbox()
-        outbox.holdUntilReadEnds()
+        outbox.suppressFlushUntilReadEnds()
         outbox.outbound.control.writeOp(Self.op)
         expect(outbox.queuedNonUrgent(), false)
         expectTaken(0, queuedNonUrgent: true, from: &outbox)
         expect(outbox.flushDelayEnded())
         expectTaken(OpHeader.size, from: &outbox)
 
-        outbox.holdUntilReadEnds()
+        outbox.suppressFlushUntilReadEnds()
         outbox.outbound.control.writeOp(Self.op)
         expect(outbox.queuedNonUrgent(), false)
         outbox.outbound.control.writeOp(Self.op)
@@ -47,7 +47,7 @@ import Testing
 
     @Test func `a deferrable announcement starts no timer`() {
         var outbox = Outbox()
-        outbox.holdUntilReadEnds()
+        outbox.suppressFlushUntilReadEnds()
         outbox.announce(.service, "name", at: Address(HostID(rawValue: 3), 4), to: .peer)
         expectTaken(0, from: &outbox)
     }

@@ -251,7 +251,7 @@ import Testing
         try await eventually { source.inFlight == 16_384 }
         let held = pair.client.links[0].buffered
         try await eventually { held.held == 16_384 + 6 }
-        #expect(source.isOffered && source.inFlight == 16_384)
+        #expect(source.isUnaccepted && source.inFlight == 16_384)
         let taken = try await client.nextPushed()
         #expect(try await taken.readAll() == sent)
         #expect(try await client.nextPushed().readText() == "behind")
@@ -328,7 +328,7 @@ import Testing
         let taken = try await client.nextPushed()
         #expect(await taken.failure()?.message == "too slow")
         let next = try await server.pushed(waitingFor: recorder)
-        #expect(source.phase == .ended && !source.isOffered)
+        #expect(source.phase == .ended && !source.isUnaccepted)
         try next.send(now: ByteBuffer(string: "next"))
         next.close()
         #expect(try await client.nextPushed().readText() == "next")
@@ -352,7 +352,7 @@ import Testing
             }
             source.abort("not taken in time")
             try await eventually { source.phase == .ended }
-            #expect(!source.isOffered)
+            #expect(!source.isUnaccepted)
         }
         // The delegate is called although the grant never gets a free place.
         var result = server.pushSource()
@@ -519,7 +519,7 @@ import Testing
         client.close()
         for stream in [offered, whole, failed, server] {
             try await eventually { stream.phase == .ended }
-            #expect(!stream.isOffered && !stream.withStorage { $0.state.wasAccepted })
+            #expect(!stream.isUnaccepted && !stream.withStorage { $0.state.wasAccepted })
         }
         #expect(offered.isPeerClosed)
         guard case .ended = server.pushSource() else {
@@ -582,7 +582,7 @@ import Testing
         #expect(try await client.newsFailure()?.code == .linkLost)
         for stream in [server, taken, offered] {
             try await eventually { stream.phase == .ended }
-            #expect(!stream.isOffered)
+            #expect(!stream.isUnaccepted)
         }
         client.close()
         #expect(link.pushGrants.held == 0)

@@ -100,7 +100,7 @@ import Testing
             case .fail: stream.fail("source \(index)")
             case .abort: stream.abort("source \(index)")
             case .closeOnceTaken:
-                stream.setDelegate(ChangeHandler { if !$0.isOffered || $0.isPeerClosed { $0.close() } })
+                stream.setDelegate(ChangeHandler { if !$0.isUnaccepted || $0.isPeerClosed { $0.close() } })
                 stream.callDelegateSoon()
             }
         }

@@ -43,7 +43,7 @@ private struct ReplayMultiplexer: Multiplexer {
 
     func bind(
         _ name: String, visibleTo peer: (any Connection)?,
-        onConnection: @escaping @Sendable (any Connection) -> Admission
+        onConnection: @escaping @Sendable (any Connection) -> DialAnswer
     ) throws(ConnectionError) -> any Binding {
         throw ConnectionError(.closed, "this network has no servers")
     }

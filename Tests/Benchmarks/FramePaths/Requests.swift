@@ -37,14 +37,14 @@ func requestsWithoutTasks(_ count: Int) throws {
 private struct OneFrame: RequestHandler {
     func begin(_ request: Request, in scope: RequestScope) {
         let work = OneFrameWork()
-        guard scope.attach(work) else { return scope.released() }
+        guard scope.attach(work) else { return scope.handlerFinished() }
         if case .added(let source) = scope.add(header: ByteBuffer(), { OneFrameSource($0) }) {
             source.start()
             scope.finish(nil)
         } else {
             scope.finish(Failure("the request refused its first source"))
         }
-        scope.released()
+        scope.handlerFinished()
     }
 }
 

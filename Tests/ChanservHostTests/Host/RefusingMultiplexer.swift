@@ -20,7 +20,7 @@ final class RefusingMultiplexer: Multiplexer {
 
     func bind(
         _ name: String, visibleTo peer: (any Connection)?,
-        onConnection: @escaping @Sendable (any Connection) -> Admission
+        onConnection: @escaping @Sendable (any Connection) -> DialAnswer
     ) throws(ConnectionError) -> any Binding {
         if name == refused.withLockedValue({ $0 }) {
             throw ConnectionError(.addressInUse, "the test refuses \(name)")

@@ -34,7 +34,7 @@ struct ServingTableTests {
         func end(_ index: Int, releases: Bool = true) {
             let scope = scopes.withLockedValue { $0[index] }
             scope.finish(PluginError(.notFound, name))
-            if releases { scope.released() }
+            if releases { scope.handlerFinished() }
         }
 
         func destroy(openRequests: Int, grace: Duration) async -> PluginInstance.Retirement {
@@ -93,14 +93,14 @@ struct ServingTableTests {
         let service = try bind("x", 1)
         let answer = post("x")
         try await begun(1, plugin)
-        #expect(open.count(.lease(7)) == 1)
+        #expect(open.count(.instance(7)) == 1)
         #expect(open.countByGeneration == [1: 1])
         plugin.end(0, releases: false)
         #expect(try await answer.value == "a")
         #expect(service.counters.requestsOpen == 0)
-        #expect(open.count(.lease(7)) == 1)
+        #expect(open.count(.instance(7)) == 1)
         #expect(await running.plugin.retire(7, in: open, deadline: .now, grace: .zero) == .leaked(openCalls: 1))
-        open.requests(.lease(7)).first?.released()
+        open.requests(.instance(7)).first?.handlerFinished()
         #expect(open.count(.all) == 0)
     }
 
@@ -115,7 +115,7 @@ struct ServingTableTests {
         let new = post("x")
         try await begun(2, plugin)
         #expect(open.countByGeneration == [1: 1, 2: 1])
-        #expect(open.count(.lease(7)) == 2)
+        #expect(open.count(.instance(7)) == 2)
         for index in 0..<2 { plugin.end(index) }
         _ = try await (old.value, new.value)
     }
@@ -126,7 +126,7 @@ struct ServingTableTests {
         _ = table.publish([1: old])
         try bind("x", 1)
         // As if the old instance retired between look-up and lease.
-        open.close(lease: 7)
+        open.close(instance: 7)
         #expect(try await post("x").value == "x is not served any more")
         #expect(table.publish([1: new]).map(\.id) == [7])
         let answer = post("x")

@@ -35,7 +35,7 @@ final class AnsweringServer: @unchecked Sendable {
         configuration.frameWriteTimeout = timeout(30, 2_000...10_000)
         configuration.compression = random.chance(30)
         configuration.batchSize = random.pick([1_000, 65_536])
-        configuration.maxConcurrentRequests = random.pick([1, 4, 4_096])
+        configuration.maxListingRequests = random.pick([1, 4, 4_096])
         configuration.maxOpenRequests = random.chance(10) ? 3 : nil
         configuration.maxUnacceptedSources = random.pick([1, 4, 256])
         if workload.losesClientsSilently { configuration.servingTimeout = configuration.servingTimeout ?? .seconds(30) }

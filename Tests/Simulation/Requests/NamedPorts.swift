@@ -19,7 +19,7 @@ final class NamedPorts: Multiplexer, @unchecked Sendable {
 
     func bind(
         _ name: String, visibleTo peer: (any Chanserv.Connection)?,
-        onConnection: @escaping @Sendable (any Chanserv.Connection) -> Admission
+        onConnection: @escaping @Sendable (any Chanserv.Connection) -> DialAnswer
     ) throws(ConnectionError) -> any Binding {
         let binding = try inner.bind(name, visibleTo: peer, onConnection: onConnection)
         guard peer == nil, let listener = binding as? Listener else { return binding }

@@ -1,4 +1,5 @@
 import AstraNet
+import Chanserv
 import NIOCore
 
 /// The run of one seed.
@@ -110,7 +111,14 @@ struct Run {
         }
     }
 
-    private static func isBusy(_ error: any Error) -> Bool { "\(error)".contains("busy: ") }
+    /// Whether the service refused the request for now. The refusal has no error code of its own at the client: its text
+    /// begins with `busy: ` (`docs/protocol.md` §8).
+    private static func isBusy(_ error: any Error) -> Bool {
+        guard let error = error as? ChanservError, error.code == .refused || error.code == .sourceFailed else {
+            return false
+        }
+        return error.message.contains("busy: ")
+    }
 
     /// Waits until no posts and no resources are left.
     private static func awaitRest(_ mesh: Mesh) {

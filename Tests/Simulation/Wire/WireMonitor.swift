@@ -185,20 +185,20 @@ final class WireMonitor {
         let isEager =
             stream.isEager || stream.hasCookie
             || isDirect && identities[0]?.isEager == true && identities[1]?.isEager == true
-        let place = bookSide(side)
+        let index = bookSide(side)
         let isAllowed =
-            if place == stream.dialer {
+            if index == stream.dialer {
                 stream.isEager || stream.hasCookie || isEager && hasHandshake[side]
                     || stream.synArrived && stream.ackSent
             } else {
                 isEager ? stream.dialArrived : stream.ackArrived
             }
         if !isAllowed { recordViolation(side, "DATA before the stream is open: \(op)") }
-        if stream.finished[place], isDirect { recordViolation(side, "DATA after FIN2: \(op)") }
-        stream.inFlight[place] += op.payload.readableBytes
-        if stream.inFlight[place] > stream.window[place] {
+        if stream.finished[index], isDirect { recordViolation(side, "DATA after FIN2: \(op)") }
+        stream.inFlight[index] += op.payload.readableBytes
+        if stream.inFlight[index] > stream.window[index] {
             recordViolation(
-                side, "\(stream.inFlight[place]) bytes in flight with a window of \(stream.window[place]): \(op)")
+                side, "\(stream.inFlight[index]) bytes in flight with a window of \(stream.window[index]): \(op)")
         }
         book.streams[key] = stream
     }
@@ -212,23 +212,23 @@ final class WireMonitor {
         }
         let key = key(op, 1 - side)
         guard var stream = book.streams[key] else { return }
-        let place = bookSide(side)
+        let index = bookSide(side)
         switch op.command {
         case .dial: stream.dialArrived = true
-        case .syn where place == stream.dialer:
+        case .syn where index == stream.dialer:
             stream.synArrived = true
-            if stream.master != nil { stream.window[place] = max(stream.window[place], 65_536) }
-        case .ack where place != stream.dialer: stream.ackArrived = true
+            if stream.master != nil { stream.window[index] = max(stream.window[index], 65_536) }
+        case .ack where index != stream.dialer: stream.ackArrived = true
         case .rewind:
-            stream.inFlight[place] -= Int(op.number ?? 0)
-            if stream.inFlight[place] < 0 { recordViolation(1 - side, "REWIND of more than was sent: \(op)") }
-        case .windowSize: stream.window[place] = Int(op.number ?? 0)
+            stream.inFlight[index] -= Int(op.number ?? 0)
+            if stream.inFlight[index] < 0 { recordViolation(1 - side, "REWIND of more than was sent: \(op)") }
+        case .windowSize: stream.window[index] = Int(op.number ?? 0)
         case .fin1, .fin2, .err, .forceClosed: break
         default: return
         }
         book.streams[key] = stream
         // The server now knows that the client accepted or declined its source.
-        if place == stream.dialer, op.command != .dial, op.command != .rewind, op.command != .windowSize { settle(key) }
+        if index == stream.dialer, op.command != .dial, op.command != .rewind, op.command != .windowSize { settle(key) }
     }
 
     private func bookSide(_ side: Int) -> Int { isTurned ? 1 - side : side }

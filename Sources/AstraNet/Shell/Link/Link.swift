@@ -175,12 +175,12 @@ final class Link: Sendable {
     /// Schedules a wake of the stream on the event loop: its tasks resume and its delegate is called.
     func wakeSoon(_ stream: MeshStream) {
         // The event loop outlives the link.
-        if !schedule({ $0.turns.append(.wake(stream)) }) { eventLoop.execute { stream.wake() } }
+        if !schedule({ $0.items.append(.wake(stream)) }) { eventLoop.execute { stream.wake() } }
     }
 
     /// Runs `body` on the event loop, in order with the delegate calls of streams.
     func runSoon(_ body: @escaping @Sendable () -> Void) {
-        if !schedule({ $0.turns.append(.run(body)) }) { eventLoop.execute(body) }
+        if !schedule({ $0.items.append(.run(body)) }) { eventLoop.execute(body) }
     }
 
     enum Forwarding { case done, full, sourceIsFull, closed }
@@ -346,13 +346,13 @@ final class Link: Sendable {
     // MARK: - Calls by the event loop
 
     /// Begins a read. Ops that are queued from now on do not schedule a flush: the handler flushes when the read ends.
-    func holdUntilReadEnds() {
-        outbox.withLockedValue { $0.holdUntilReadEnds() }
+    func suppressFlushUntilReadEnds() {
+        outbox.withLockedValue { $0.suppressFlushUntilReadEnds() }
     }
 
     /// Removes and returns the stream wakes and closures that wait for the event loop.
-    func takeTurns() -> [Outbox.Turn] {
-        outbox.withLockedValue { $0.takeTurns() }
+    func takeItems() -> [Outbox.Item] {
+        outbox.withLockedValue { $0.takeItems() }
     }
 
     /// Takes everything that is queued, and at most one batch of held announcements.

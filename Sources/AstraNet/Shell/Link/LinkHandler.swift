@@ -64,8 +64,8 @@ final class LinkHandler: ChannelInboundHandler {
             break
         case .sendHandshake:
             sendHandshake()
-        case .join(let peer, let address):
-            join(peer, seenAt: address)
+        case .announceUp(let peer, let address):
+            announceUp(peer, seenAt: address)
         case .greet(let sendsReads):
             sendToPeer(.ping)
             if sendsReads { sendToPeer(.reads) }
@@ -160,7 +160,7 @@ final class LinkHandler: ChannelInboundHandler {
         context.flush()
     }
 
-    private func join(_ peer: LinkPeer, seenAt address: String) {
+    private func announceUp(_ peer: LinkPeer, seenAt address: String) {
         log[metadataKey: "peer"] = "\(peer.host)"
         link.learned(peer)
         let result = node.linkUp(link, peer: peer.host, seenAt: address)
@@ -194,7 +194,7 @@ final class LinkHandler: ChannelInboundHandler {
         ticks = nil
         let unsent = link.closeOutbound()
         link.removeSlotWaiters()
-        streams.queueTurns(unsent.turns)
+        streams.queueItems(unsent.items)
         let lost = node.linkDown(link, reason: reason)
         streams.end(writer.end(unsent), reason)
         streams.wakeAll()
@@ -337,10 +337,10 @@ final class LinkHandler: ChannelInboundHandler {
         var bytes = unwrapInboundIn(data)
         machine.received(now: link.now)
         if !hasCheckedFirstBytes, let foreign = foreignBytes(in: bytes) { return perform(machine.reject(foreign)) }
-        link.holdUntilReadEnds()
+        link.suppressFlushUntilReadEnds()
         do throws(AstraNetError) {
             if reader.hasPart {
-                guard var op = try reader.join(from: &bytes, payloadLimit: machine.payloadLimit) else { return }
+                guard var op = try reader.completeOp(from: &bytes, payloadLimit: machine.payloadLimit) else { return }
                 try takeOps(from: &op)
             }
             try takeOps(from: &bytes)
@@ -424,14 +424,14 @@ final class LinkHandler: ChannelInboundHandler {
         answersBegan = now
         flush()
         // Later ops schedule no flush of their own: the end of the read or the next interval sends them together.
-        link.holdUntilReadEnds()
+        link.suppressFlushUntilReadEnds()
     }
 
     // MARK: - Writing
 
     /// Wakes the streams that other threads queued, and sends the queued work until the connection is full.
     func flush() {
-        streams.queueTurns(link.takeTurns())
+        streams.queueItems(link.takeItems())
         streams.wakeAll()
         guard let context, machine.isOpen else { return }
         let channel = link.channel
@@ -440,7 +440,7 @@ final class LinkHandler: ChannelInboundHandler {
         if round.size > 0 { write(to: context) }
         guard isWritable else {
             perform(machine.wroteWhileFull(round.size))
-            // Other threads may have queued wakes since `takeTurns`. They must not wait until the connection is
+            // Other threads may have queued wakes since `takeItems`. They must not wait until the connection is
             // writable.
             return streams.wakeAll()
         }
@@ -452,7 +452,7 @@ final class LinkHandler: ChannelInboundHandler {
         if round.hasStreams { link.expediteControlAfterBytes() }
         streams.wakeAll()
         // Streams that have not been woken may have bytes to send.
-        if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, !streams.hasQueuedTurns, link.isOutboundEmpty {
+        if round.isFlushing, !writer.hasBacklog, !streams.hasLingering, !streams.hasQueuedItems, link.isOutboundEmpty {
             perform(machine.flushed())
         }
         if writer.hasMore { flushAgain(context) }

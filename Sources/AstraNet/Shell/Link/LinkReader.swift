@@ -22,7 +22,7 @@ final class LinkReader {
     ///
     /// - Returns: the op if it is whole; otherwise `nil`.
     /// - Throws: ``AstraNetError`` with code `protocolViolation`, or `limitReached` if the node cannot hold more bytes.
-    func join(from bytes: inout ByteBuffer, payloadLimit: Int) throws(AstraNetError) -> ByteBuffer? {
+    func completeOp(from bytes: inout ByteBuffer, payloadLimit: Int) throws(AstraNetError) -> ByteBuffer? {
         while true {
             let missing = try part.missingOfOp(maximumPayload: payloadLimit)
             guard missing > 0 else { break }

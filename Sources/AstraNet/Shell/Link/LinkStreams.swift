@@ -18,7 +18,7 @@ final class LinkStreams {
     @exclusivity(unchecked) var log: Logger
     @exclusivity(unchecked) private var table = StreamTable()
     /// Stream wakes and closures that run at the end of the read.
-    @exclusivity(unchecked) private var toWake = Deque<Outbox.Turn>()
+    @exclusivity(unchecked) private var toWake = Deque<Outbox.Item>()
     /// Whether ``wakeAll(afterEach:)`` is running.
     @exclusivity(unchecked) private var isWaking = false
     /// Whether a later turn of the event loop is scheduled for the rest of ``toWake``.
@@ -133,7 +133,7 @@ final class LinkStreams {
         // understands ERR.
         let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
         guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
-            return refuse(remote, local, "nobody listens on \(local)", understands: understandsError)
+            return refuse(remote, local, "no listener at \(local)", understands: understandsError)
         }
         guard table.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
             node.counters.refusedStreams.add(1, ordering: .relaxed)
@@ -247,7 +247,7 @@ final class LinkStreams {
             _ = try passToSiblings(op, from: peer)
             return
         }
-        var effects = Effects()
+        var effects = StreamOpEffects()
         stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
         if let failure = effects.linkFailure { throw failure }
         if effects.isEarlyEnd {
@@ -262,37 +262,10 @@ final class LinkStreams {
         if effects.queuesFlush { link.markDirty(stream) }
     }
 
-    /// The effects of an op that are performed after the stream's lock is released.
-    fileprivate struct Effects {
-        var queuesWake = false
-        var queuesFlush = false
-        var isForgotten = false
-        /// Whether the op is the FIN2 of a request whose last sources may arrive over another link.
-        var isEarlyEnd = false
-        var settlesOffer = false
-        /// Whether the dialer confirmed the stream with ACK, so that the listener receives it.
-        var accepts = false
-        var reply: Command?
-        /// Cookie that arrived with a SYN; the reply repeats it.
-        var cookie: UInt64?
-        /// Error that fails the stream.
-        var failure: AstraNetError?
-        /// Whether the stream fails because this node holds too many unread bytes.
-        var isOverfull = false
-        /// Whether the stream is a pushed source that this node has not accepted.
-        var isOffered = false
-        /// Whether the server needs a decline if this node has given up the pushed source. The stream fails before its
-        /// FIN1 and FIN2 are sent, so they do not inform the server.
-        var sendsDecline = false
-        /// Error that must close the link.
-        var linkFailure: AstraNetError?
-        /// Unsent bytes. They are released outside the lock because their memory may belong to a plugin.
-        var dropped: ShortQueue<ByteBuffer>?
-    }
-
     /// Passes an op to the state machine of its stream. The caller holds the stream's lock.
     private func perform(
-        _ op: borrowing Op, on stream: MeshStream, _ storage: inout MeshStream.Storage, _ effects: inout Effects,
+        _ op: borrowing Op, on stream: MeshStream, _ storage: inout MeshStream.Storage,
+        _ effects: inout StreamOpEffects,
         from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)?
     ) {
         let wasOffered = storage.state.offer == .made
@@ -358,7 +331,7 @@ final class LinkStreams {
 
     /// Handles DATA or SHARED: delivers bytes to the stream's reader. The caller holds the stream's lock.
     private func takeData(
-        _ payload: borrowing ByteBuffer, _ storage: inout MeshStream.Storage, _ effects: inout Effects,
+        _ payload: borrowing ByteBuffer, _ storage: inout MeshStream.Storage, _ effects: inout StreamOpEffects,
         _ shared: (place: SharedPlace, memory: SharedMemory)?
     ) {
         switch storage.state.receivedData(shared?.place.count ?? payload.readableBytes) {
@@ -425,7 +398,7 @@ final class LinkStreams {
     }
 
     /// Fails a stream because of an op.
-    private func fail(_ stream: MeshStream, _ failure: AstraNetError, _ effects: Effects) {
+    private func fail(_ stream: MeshStream, _ failure: AstraNetError, _ effects: StreamOpEffects) {
         if effects.isOverfull {
             node.counters.overfullStreams.add(1, ordering: .relaxed)
             sendFailure(of: stream, failure.message)
@@ -603,8 +576,8 @@ final class LinkStreams {
     }
 
     /// Queues work from other threads for the next ``wakeAll(afterEach:)``.
-    func queueTurns(_ turns: [Outbox.Turn]) {
-        if !turns.isEmpty { toWake.append(contentsOf: turns) }
+    func queueItems(_ items: [Outbox.Item]) {
+        if !items.isEmpty { toWake.append(contentsOf: items) }
     }
 
     /// Runs the queued wakes and closures for at most ``turnTime``. The rest runs after the event loop has read its
@@ -617,8 +590,8 @@ final class LinkStreams {
         defer { isWaking = false }
         let end = link.now &+ Self.turnTime
         var count = 0
-        while let turn = toWake.popFirst() {
-            switch turn {
+        while let item = toWake.popFirst() {
+            switch item {
             case .wake(let stream): stream.wake()
             case .run(let body): body()
             }
@@ -643,25 +616,7 @@ final class LinkStreams {
     }
 
     /// Whether wakes or closures are queued.
-    var hasQueuedTurns: Bool { !toWake.isEmpty }
-}
-
-extension LinkStreams.Effects {
-    fileprivate mutating func take(_ action: StreamState.PeerEndAction, _ storage: inout MeshStream.Storage) {
-        guard action != .doNothing else { return }
-        isForgotten = action == .forget
-        if storage.state.queued == 0 { dropped = storage.active?.state.takeOutbox() }
-        queuesWake = storage.queueWake()
-        queuesFlush = !isForgotten && storage.markDirty()
-    }
-
-    fileprivate mutating func take(_ action: StreamState.ReceivedCreditAction, _ storage: inout MeshStream.Storage) {
-        switch action {
-        case .doNothing: break
-        case .resumeSending: queuesFlush = storage.sendingIsDue()
-        case .failStream(let error): failure = error
-        }
-    }
+    var hasQueuedItems: Bool { !toWake.isEmpty }
 }
 
 extension MeshStream.Storage {

@@ -60,14 +60,14 @@ final class LinkWriter {
         for stream in outbound.opening { opening.append(stream) }
         if backlog.isEmpty { swap(&backlog, &outbound.dirty) } else { backlog += outbound.dirty }
         if !outbound.forwarded.isEmpty { forwarded += outbound.forwarded }
-        // Other threads may have queued wakes since `takeTurns`.
-        streams.queueTurns(outbound.turns)
+        // Other threads may have queued wakes since `takeItems`.
+        streams.queueItems(outbound.items)
         outbound.emptyLists()
         outbound.isBehind = false
         if isWritable, !round.isBehind, hasMore, let peer = machine.peer {
             while packer.written < Self.bytesPerRound, let stream = opening.popFirst() { open(stream, &packer) }
             forward(into: &packer)
-            round.hasStreams = drainBacklog(into: &packer, peer, &machine)
+            round.hasStreams = packBacklog(into: &packer, peer, &machine)
         }
         round.size = packer.written
         return round
@@ -117,7 +117,7 @@ final class LinkWriter {
     }
 
     /// Packs bytes of the streams in ``backlog``, one op each in turn. Returns whether it processed any stream.
-    private func drainBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
+    private func packBacklog(into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine) -> Bool {
         var next = 0
         var later: [MeshStream] = []
         // All DIALs come first: a stream's bytes must follow its DIAL, and a request's end must follow the DIALs of its
@@ -125,7 +125,7 @@ final class LinkWriter {
         while opening.isEmpty, next < backlog.count, packer.written < Self.bytesPerRound {
             let stream = backlog[next]
             next += 1
-            switch drain(stream, into: &packer, peer, &machine) {
+            switch packStream(stream, into: &packer, peer, &machine) {
             case .idle: break
             case .more: backlog.append(stream)
             case .later: later.append(stream)
@@ -137,23 +137,23 @@ final class LinkWriter {
         return next > 0
     }
 
-    private enum Drained {
+    private enum Packed {
         case idle, more, ended
         /// The stream's end waits for DIALs that the next flush sends.
         case later
     }
 
     /// Packs a stream's credit, at most one op of its bytes, and its end if no bytes remain.
-    private func drain(
+    private func packStream(
         _ stream: MeshStream, into packer: inout OpPacker, _ peer: LinkPeer, _ machine: inout LinkMachine
-    ) -> Drained {
+    ) -> Packed {
         let remote = stream.remoteAddress
         let local = stream.localAddress
         var wakes = false
         var lingers = false
         // The buffers are released outside the lock because their memory may belong to a plugin.
         var spent: [ByteBuffer] = []
-        let result = stream.withStorage { storage -> Drained in
+        let result = stream.withStorage { storage -> Packed in
             storage.isDirty = false
             let credit = storage.state.takeCredit()
             if credit > 0 {

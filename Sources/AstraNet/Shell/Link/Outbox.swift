@@ -11,7 +11,7 @@ struct Outbox {
     private static let announcementBatchSize = 256 * 1_024
 
     /// Work for the event loop at the end of a read.
-    enum Turn {
+    enum Item {
         /// Wake the tasks and call the delegate of a stream.
         case wake(MeshStream)
         case run(@Sendable () -> Void)
@@ -24,7 +24,7 @@ struct Outbox {
         /// Dialled and pushed streams whose DIAL must be sent, in order.
         var opening: [MeshStream] = []
         /// Stream wakes and closures that the event loop must run, in order.
-        var turns: [Turn] = []
+        var items: [Item] = []
         /// Streams that have bytes, credit or an end to send.
         var dirty: [MeshStream] = []
         /// Whole ops from other links, in order.
@@ -33,13 +33,13 @@ struct Outbox {
         var isBehind = false
 
         var isEmpty: Bool {
-            control.readableBytes == 0 && opening.isEmpty && turns.isEmpty && dirty.isEmpty && forwarded.isEmpty
+            control.readableBytes == 0 && opening.isEmpty && items.isEmpty && dirty.isEmpty && forwarded.isEmpty
         }
 
         /// Empties the lists after the event loop has taken their elements.
         mutating func emptyLists() {
             opening.empty()
-            turns.empty()
+            items.empty()
             dirty.empty()
             if !forwarded.isEmpty { forwarded = [] }
         }
@@ -77,7 +77,7 @@ struct Outbox {
     }
 
     /// Begins a read. The handler flushes when the read ends, so no flush is scheduled until then.
-    mutating func holdUntilReadEnds() {
+    mutating func suppressFlushUntilReadEnds() {
         isFlushScheduled = true
     }
 
@@ -122,10 +122,10 @@ struct Outbox {
     }
 
     /// Removes and returns the stream wakes and closures that wait for the event loop.
-    mutating func takeTurns() -> [Turn] {
-        guard !outbound.turns.isEmpty else { return [] }
-        var taken: [Turn] = []
-        swap(&taken, &outbound.turns)
+    mutating func takeItems() -> [Item] {
+        guard !outbound.items.isEmpty else { return [] }
+        var taken: [Item] = []
+        swap(&taken, &outbound.items)
         return taken
     }
 
