@@ -70,9 +70,12 @@ let package = Package(
         .target(
             name: "ChanservExec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
             swiftSettings: strict),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .target(
-            name: "ChanservFiles", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
-            cSettings: strictC),
+            name: "ChanservFiles", dependencies: ["CChanservPlugin", "CZlib", "CZstd"], path: "Plugins/Files",
+            publicHeadersPath: ".", cSettings: strictC,
+            linkerSettings: [.linkedLibrary("z"), .linkedLibrary("zstd")]),
         .target(
             name: "ChanservLoad", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
             cSettings: strictC),

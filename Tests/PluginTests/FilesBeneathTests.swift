@@ -19,7 +19,7 @@ import Testing
             [
                 "clang", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-DFILES_WITHOUT_OPENAT2", "-I",
                 project.appending(path: "Sources/CChanservPlugin/include").path, "-o", library.path,
-            ] + sources.map { folder.appending(path: $0).path }
+            ] + sources.map { folder.appending(path: $0).path } + ["-lz", "-lzstd"]
         try compiler.run()
         compiler.waitUntilExit()
         guard compiler.terminationStatus == 0 else { throw Failure("clang failed") }
