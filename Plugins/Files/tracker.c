@@ -1011,21 +1011,39 @@ static void locate(struct tracker *tracker) {
     }
 }
 
+/* Whether the file that has the name now is in the list, or an event has announced it. */
+static bool is_expected(const struct tracker *tracker) {
+    struct identity is;
+    if (tracker->folder < 0 || beneath_identify(tracker->folder, tracker->name, &is) != 0 || !S_ISREG(is.mode) ||
+        knows(tracker, &is)) {
+        return true;
+    }
+    for (size_t i = 0; i < tracker->count; i++) {
+        if (!tracker->generations[i]->known && strcmp(tracker->generations[i]->name, tracker->name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void tracker_tick(struct tracker *tracker) {
     locate(tracker);
-    struct identity is;
-    if (tracker->folder >= 0 && beneath_identify(tracker->folder, tracker->name, &is) == 0 && S_ISREG(is.mode)) {
-        bool expected = knows(tracker, &is);
-        for (size_t i = 0; i < tracker->count; i++) {
-            struct generation *generation = tracker->generations[i];
-            expected |= !generation->known && strcmp(generation->name, tracker->name) == 0;
+    for (int attempt = 0; attempt < 5 && !is_expected(tracker); attempt++) {
+        /*
+         * Reports of this file and of earlier ones may be waiting. They must come first, because they determine the
+         * order.
+         */
+        size_t count = tracker->count;
+        bool dirty = tracker->dirty;
+        watcher_drain(tracker->watcher);
+        if (tracker->count != count || tracker->dirty != dirty) {
+            continue;
         }
-        if (!expected) {
-            struct generation *created = new_generation(tracker, tracker->name);
-            if (created != NULL && insert(tracker, tracker->count, created)) {
-                tracker->scans = true;
-            }
+        struct generation *created = new_generation(tracker, tracker->name);
+        if (created != NULL && insert(tracker, tracker->count, created)) {
+            tracker->scans = true;
         }
+        break;
     }
     for (size_t i = 0; i < tracker->count; i++) {
         tracker->generations[i]->ticks += !tracker->generations[i]->known;
