@@ -179,7 +179,8 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-Xlinker", "--strip-debug"])]),
         // The plugins are loaded from the build folder, as the host does: linked, their entry points would clash.
         .testTarget(
-            name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin", "CSQLite", "TestSupport"],
+            name: "PluginTests",
+            dependencies: ["CChanservPlugin", "ChanservPlugin", "CSQLite", "CZlib", "CZstd", "TestSupport"],
             swiftSettings: strict),
     ]
 )

@@ -83,24 +83,20 @@ static bool has_head(const struct generation *generation, const char *head, size
     return common > 0 && memcmp(generation->head, head, common) == 0;
 }
 
-/* Opens the compressed form of a file that was removed: NAME.gz or NAME.zst. */
-static struct shared_file *open_compressed(const struct tracker *tracker, const char *name, const char *head,
-                                           size_t head_size, struct identity *is, enum compression *compression) {
-    for (int i = 0; i < 2 && *name != '\0'; i++) {
-        char other[NAME_SIZE + 8];
-        stpcpy(stpcpy(other, name), i == 0 ? ".gz" : ".zst");
-        struct shared_file *file = open_name(tracker, other, is);
-        if (file == NULL) {
-            continue;
-        }
-        char found[HEAD_SIZE];
-        size_t size = read_head(file->file, compression_of(other), found);
-        if (size > 0 && size >= head_size && memcmp(found, head, head_size) == 0) {
-            *compression = compression_of(other);
-            return file;
-        }
-        shared_release(file);
+/* Opens the compressed form of a file that was removed. Its content begins with `head`. */
+static struct shared_file *open_compressed(const struct tracker *tracker, const struct generation *generation,
+                                           struct identity *is, enum compression *compression) {
+    struct shared_file *file = open_name(tracker, generation->packed, is);
+    if (file == NULL) {
+        return NULL;
     }
+    char found[HEAD_SIZE];
+    *compression = compression_of(generation->packed);
+    size_t size = read_head(file->file, *compression, found);
+    if (size > 0 && size >= generation->head_size && memcmp(found, generation->head, generation->head_size) == 0) {
+        return file;
+    }
+    shared_release(file);
     errno = ENOENT;
     return NULL;
 }
@@ -236,7 +232,7 @@ static void forget_old(struct tracker *tracker) {
     size_t needed = first_needed(tracker), old = 0;
     while (old < needed && old + 1 < tracker->count && tracker->generations[old]->sealed &&
            (now - tracker->generations[old]->sealed_at >= tracker->watcher->limits.window ||
-            tracker->count - old > GENERATIONS_MAX)) {
+            needed - old > HISTORY_MAX)) {
         old++;
     }
     if (old == 0) {
@@ -380,10 +376,72 @@ static void add_copy(struct tracker *tracker, const char *name) {
     }
 }
 
+/* Calls `visit` for all generations and possible copies until it returns true. */
+static void each(struct tracker *tracker, bool (*visit)(struct generation *generation, const char *name, uint32_t cookie),
+                 const char *name, uint32_t cookie) {
+    for (size_t i = tracker->count; i > 0; i--) {
+        if (visit(tracker->generations[i - 1], name, cookie)) {
+            return;
+        }
+    }
+    for (size_t i = tracker->copy_count; i > 0; i--) {
+        if (visit(tracker->copies[i - 1], name, cookie)) {
+            return;
+        }
+    }
+}
+
+static bool unpack(struct generation *generation, const char *name, uint32_t cookie) {
+    bool same = strcmp(generation->packed, name) == 0;
+    if (same) {
+        generation->packed[0] = '\0';
+        generation->packed_cookie = cookie;
+    }
+    return same;
+}
+
+static bool repack(struct generation *generation, const char *name, uint32_t cookie) {
+    bool same = generation->packed_cookie == cookie;
+    if (same) {
+        stpcpy(generation->packed, name);
+        generation->packed_cookie = 0;
+    }
+    return same;
+}
+
+static bool pack(struct generation *generation, const char *name, uint32_t cookie) {
+    (void)cookie;
+    size_t size = strlen(name) - (compression_of(name) == COMPRESSION_GZIP ? 3 : 4);
+    const char *own = *generation->name != '\0' ? generation->name : generation->last_name;
+    bool same = strlen(own) == size && memcmp(own, name, size) == 0;
+    if (same) {
+        stpcpy(generation->packed, name);
+    }
+    return same;
+}
+
+/* Follows the names of the compressed forms of rotated files. */
+static void follow_packed(struct tracker *tracker, uint32_t mask, uint32_t cookie, const char *name) {
+    if ((mask & (IN_MOVED_FROM | IN_DELETE)) != 0) {
+        each(tracker, unpack, name, (mask & IN_MOVED_FROM) != 0 ? cookie : 0);
+    } else if ((mask & IN_MOVED_TO) != 0) {
+        each(tracker, unpack, name, 0);
+        each(tracker, repack, name, cookie);
+    } else if ((mask & IN_CREATE) != 0) {
+        each(tracker, pack, name, 0);
+    }
+}
+
 void tracker_event(struct tracker *tracker, uint32_t mask, uint32_t cookie, const char *name) {
     bool is_base = strcmp(name, tracker->name) == 0;
+    if (strlen(name) >= NAME_SIZE) {
+        return;
+    }
+    if (compression_of(name) != COMPRESSION_NONE) {
+        follow_packed(tracker, mask, cookie, name);
+    }
     struct generation *named = with_name(tracker, name);
-    if (strlen(name) >= NAME_SIZE || (named == NULL && !is_base && (mask & (IN_CREATE | IN_MOVED_TO)) == 0)) {
+    if (named == NULL && !is_base && (mask & (IN_CREATE | IN_MOVED_TO)) == 0) {
         return;
     }
     if ((mask & IN_MOVED_FROM) != 0) {
@@ -408,8 +466,10 @@ void tracker_event(struct tracker *tracker, uint32_t mask, uint32_t cookie, cons
             if (created != NULL) {
                 insert(tracker, tracker->count, created);
             }
+            tracker->arrivals++;
         } else if (is_rotated_name(tracker, name, strlen(name)) && (mask & IN_ISDIR) == 0) {
             add_copy(tracker, name);
+            tracker->arrivals++;
         } else {
             return;
         }
@@ -564,9 +624,8 @@ struct shared_file *tracker_open(struct tracker *tracker, struct generation *gen
         shared_release(file);
     }
     if (generation->sealed && generation->compression == COMPRESSION_NONE && generation->head_size > 0) {
-        const char *name = *generation->name != '\0' ? generation->name : generation->last_name;
         enum compression compression;
-        file = open_compressed(tracker, name, generation->head, generation->head_size, &is, &compression);
+        file = open_compressed(tracker, generation, &is, &compression);
         if (file != NULL) {
             generation->compression = compression;
             generation->is = is;
@@ -639,7 +698,15 @@ static bool identify_new(struct tracker *tracker, struct generation *generation,
         }
         if (*name == '\0') {
             enum compression compression;
-            file = open_compressed(tracker, generation->last_name, "", 0, &is, &compression);
+            char packed[NAME_SIZE];
+            stpcpy(packed, generation->packed);
+            file = open_compressed(tracker, generation, &is, &compression);
+            if (watcher_drain(tracker->watcher) && strcmp(packed, generation->packed) != 0) {
+                if (file != NULL) {
+                    shared_release(file);
+                }
+                continue;
+            }
             if (file != NULL && knows(tracker, &is)) {
                 shared_release(file);
                 return false;
@@ -719,6 +786,8 @@ static bool adopt_copy(struct tracker *tracker, struct generation *generation) {
         stpcpy(generation->last_name, copy->last_name);
         set_ended(tracker, generation, file, &copy->is, copy->name, copy->compression);
         generation->cookie = copy->cookie;
+        stpcpy(generation->packed, copy->packed);
+        generation->packed_cookie = copy->packed_cookie;
         drop_copy(tracker, i);
         return true;
     }
@@ -759,8 +828,13 @@ static void truncated(struct tracker *tracker, size_t index) {
         return; /* the next check finds it again */
     }
     following->known = following->truncated = true;
+    following->born = old->born;
     following->is = old->is;
     following->cookie = old->cookie;
+    stpcpy(following->packed, old->packed);
+    following->packed_cookie = old->packed_cookie;
+    old->packed[0] = '\0';
+    old->packed_cookie = 0;
     stpcpy(following->last_name, old->last_name);
     struct shared_file *file = old->file;
     old->file = NULL;
@@ -798,14 +872,16 @@ static void truncated(struct tracker *tracker, size_t index) {
  */
 static bool insert_missed_copies(struct tracker *tracker, size_t index, const char *head, size_t head_size) {
     struct generation *generation = tracker->generations[index];
-    int64_t since = index > 0 ? tracker->generations[index - 1]->is.changed : generation->is.changed;
+    /* A rotated file that is unpacked again to be looked at has its old time. */
+    int64_t since = generation->is.born_seconds * INT64_C(1000000000) + generation->is.born_nanoseconds;
+    uint64_t after = index > 0 ? tracker->generations[index - 1]->born : 0;
     uint64_t before = index + 1 < tracker->count ? tracker->generations[index + 1]->born : UINT64_MAX;
     bool any = false;
     for (size_t i = 0; i < tracker->copy_count;) {
         struct generation *copy = tracker->copies[i];
         size_t common = copy->head_size < head_size ? copy->head_size : head_size;
-        if (!copy->known || common == 0 || memcmp(copy->head, head, common) == 0 || copy->born > before ||
-            copy->is.changed < since || is_known_content(tracker, copy->head, copy->head_size)) {
+        if (!copy->known || common == 0 || memcmp(copy->head, head, common) == 0 || copy->born < after ||
+            copy->born > before || copy->is.changed < since || is_known_content(tracker, copy->head, copy->head_size)) {
             i++;
             continue;
         }
@@ -815,7 +891,10 @@ static bool insert_missed_copies(struct tracker *tracker, size_t index, const ch
             stpcpy(missed->last_name, copy->last_name);
             set_ended(tracker, missed, keep(file), &copy->is, copy->name, copy->compression);
             missed->cookie = copy->cookie;
+            stpcpy(missed->packed, copy->packed);
+            missed->packed_cookie = copy->packed_cookie;
             missed->truncated = generation->truncated;
+            missed->born = copy->born;
             /* Followers and clients at the beginning of the generation continue with what was missed. */
             missed->number = generation->number++;
             for (struct follower *follower = tracker->followers; follower != NULL; follower = follower->next) {
@@ -844,9 +923,18 @@ static bool check(struct tracker *tracker, size_t index) {
     }
     char head[HEAD_SIZE], again[HEAD_SIZE];
     struct identity now;
-    size_t head_size = read_head(file->file, COMPRESSION_NONE, head);
-    bool failed = identify(file->file, &now) != 0;
-    size_t again_size = failed ? 0 : read_head(file->file, COMPRESSION_NONE, again);
+    size_t head_size = 0, again_size = 0;
+    bool failed = true;
+    /* A size must not be used without the first bytes of the same content. */
+    for (int attempt = 0; attempt < 10; attempt++) {
+        head_size = read_head(file->file, COMPRESSION_NONE, head);
+        failed = identify(file->file, &now) != 0;
+        again_size = failed ? 0 : read_head(file->file, COMPRESSION_NONE, again);
+        if (failed || (off_t)head_size >= now.size || head_size == HEAD_SIZE) {
+            break;
+        }
+        failed = true;
+    }
     shared_release(file);
     if (failed) {
         return false;
@@ -862,9 +950,15 @@ static bool check(struct tracker *tracker, size_t index) {
         tracker_mark(tracker); /* it was truncated meanwhile */
         return false;
     }
-    if (generation->size == 0 && now.size > 0 && tracker->copy_count > 0 &&
-        insert_missed_copies(tracker, index, head, head_size)) {
-        return true;
+    if (generation->size == 0 && now.size > 0) {
+        /* A copy that was made before these bytes were written has been reported by now. */
+        uint64_t arrivals = tracker->arrivals;
+        watcher_drain(tracker->watcher);
+        identify_copies(tracker); /* they may have been empty before */
+        if (tracker->arrivals != arrivals ||
+            (tracker->copy_count > 0 && insert_missed_copies(tracker, index, head, head_size))) {
+            return true;
+        }
     }
     if (now.size != generation->size) {
         tracker->watcher->events++;
@@ -947,7 +1041,7 @@ void tracker_update(struct tracker *tracker) {
             break;
         }
     }
-    if (tracker->count > GENERATIONS_MAX) {
+    if (tracker->count > HISTORY_MAX) {
         forget_old(tracker);
     }
 }

@@ -11,10 +11,12 @@ struct shared_file {
 };
 
 #define SKIPS_MAX 16
-#define COPIES_MAX 16
+#define COPIES_MAX 64
 #define NAME_SIZE 256
 /* Maximum generations of a tracker. */
 #define GENERATIONS_MAX 4096
+/* Maximum generations that are kept although no follower needs them. */
+#define HISTORY_MAX 256
 /* Maximum ended generations whose length is remembered. */
 #define LENGTHS_MAX 65536
 
@@ -26,7 +28,8 @@ struct generation {
     bool known;               /* it was opened, so `is` is valid */
     struct identity is;
     char name[NAME_SIZE], last_name[NAME_SIZE]; /* in the folder, as far as events tell; "" if it has none */
-    uint32_t cookie; /* of the rename that is under way; 0: none */
+    char packed[NAME_SIZE]; /* the name of its compressed form; "" if there is none */
+    uint32_t cookie, packed_cookie; /* of the renames that are under way; 0: none */
     enum compression compression;
     unsigned version; /* changes when its content is in another file */
     bool sealed;    /* it has ended; `end` is valid */
@@ -55,6 +58,7 @@ struct tracker {
     struct identity folder_is;
     char name[NAME_SIZE];
     struct watch folder_watch;
+    uint64_t arrivals; /* number of generations and possible copies that events have announced */
     int denied; /* why the newest file cannot be opened; 0 */
     struct follower *followers;
     int64_t idle_since;

@@ -49,6 +49,9 @@ static inline int chanserv_spawn_runs_in(posix_spawn_file_actions_t *actions, co
 /* Creates a pipe whose ends are close-on-exec from the start. */
 static inline int chanserv_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, 02000000 /* O_CLOEXEC */); }
 
+/* Creates a file in memory that is close-on-exec. It is freed with its last descriptor. */
+static inline int chanserv_memory_file(const char *name) { return (int)syscall(SYS_memfd_create, name, 1u); }
+
 /* Sets the name of the calling thread for debuggers and ps, up to 15 bytes. */
 static inline int chanserv_name_thread(const char *name) { return prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
 
