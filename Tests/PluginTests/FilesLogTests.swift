@@ -440,7 +440,7 @@ import Testing
             try folder.write("e.zst", [0x28, 0xB5, 0x2F, 0xFD, 0xFF, 1, 2, 3])
             let sources = try folder.instance(["decompress": .boolean(true)]).sources("*")
             #expect(try sources[0].frames().flatMap { $0 } == content)
-            for (source, message) in zip(sources.dropFirst(), ["ends too early", "not in the gzip format", "", ""]) {
+            for (source, message) in zip(sources.dropFirst(), ["ends too early", "not in the gzip format", "data", "data"]) {
                 let last = try source.collect().last
                 #expect(last.status == badRequest)
                 #expect(last.message.contains("cannot be decompressed: "))
@@ -453,7 +453,9 @@ import Testing
         try await onThread {
             let folder = try Folder()
             let line = [UInt8](repeating: 0x61, count: 999) + [10]
-            try gzip("bomb.gz", Array((0..<300_000).map { _ in line }.joined()), in: folder)
+            var content: [UInt8] = []
+            for _ in 0..<30_000 { content += line }
+            try gzip("bomb.gz", content, in: folder)
             let source = try folder.instance(["decompress": .boolean(true)]).sources("bomb.gz")[0]
             var count = 0
             while true {
@@ -462,7 +464,7 @@ import Testing
                 count += answer.items.count
                 if answer.status != ready { break }
             }
-            #expect(count == 300_000)
+            #expect(count == 30_000)
         }
     }
 }
