@@ -70,9 +70,12 @@ let package = Package(
         .target(
             name: "ChanservExec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
             swiftSettings: strict),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .target(
-            name: "ChanservFiles", dependencies: ["CChanservPlugin"], path: "Plugins/Files", publicHeadersPath: ".",
-            cSettings: strictC),
+            name: "ChanservFiles", dependencies: ["CChanservPlugin", "CZlib", "CZstd"], path: "Plugins/Files",
+            publicHeadersPath: ".", cSettings: strictC,
+            linkerSettings: [.linkedLibrary("z"), .linkedLibrary("zstd")]),
         .target(
             name: "ChanservLoad", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
             cSettings: strictC),
@@ -200,7 +203,8 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-Xlinker", "--strip-debug"])]),
         // The plugins are loaded from the build folder, as the host does: linked, their entry points would clash.
         .testTarget(
-            name: "PluginTests", dependencies: ["CChanservPlugin", "ChanservPlugin", "CSQLite", "TestSupport"],
+            name: "PluginTests",
+            dependencies: ["CChanservPlugin", "ChanservPlugin", "CSQLite", "CZlib", "CZstd", "TestSupport"],
             swiftSettings: strict),
     ]
 )

@@ -42,7 +42,7 @@ need_swift() {
     fi
 }
 
-# Makes sure that liblz4, libyaml, SQLite, pkg-config, git and a C compiler are there. Installs missing Debian packages.
+# Makes sure that liblz4, libyaml, SQLite, zlib, libzstd, pkg-config, git and a C compiler are there. Installs missing Debian packages.
 need_libraries() {
     local missing=()
     command -v git >/dev/null || missing+=(git ca-certificates)
@@ -51,8 +51,10 @@ need_libraries() {
         pkg-config --exists liblz4 || missing+=(liblz4-dev)
         pkg-config --exists yaml-0.1 || missing+=(libyaml-dev)
         pkg-config --exists sqlite3 || missing+=(libsqlite3-dev)
+        pkg-config --exists zlib || missing+=(zlib1g-dev)
+        pkg-config --exists libzstd || missing+=(libzstd-dev)
     else
-        missing+=(pkg-config liblz4-dev libyaml-dev libsqlite3-dev)
+        missing+=(pkg-config liblz4-dev libyaml-dev libsqlite3-dev zlib1g-dev libzstd-dev)
     fi
     if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
 }

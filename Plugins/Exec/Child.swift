@@ -12,7 +12,8 @@ struct Child {
     init(_ invocation: Invocation) throws(SystemError) {
         let output = try Pipe.make()
         let errors = try Pipe.make()
-        id = try Self.spawn(invocation, output: output.writer, errors: errors.writer)
+        let input = try invocation.input.map { input throws(SystemError) in try Self.file(with: input) }
+        id = try Self.spawn(invocation, input: input, output: output.writer, errors: errors.writer)
         self.output = output.reader
         self.errors = errors.reader
         let end = chanserv_pidfd_open(id)
@@ -26,14 +27,32 @@ struct Child {
         self.end = Descriptor(end)
     }
 
+    /// Makes a file in memory. Unlike a pipe it needs no code that writes while the program reads, and a program that
+    /// does not read its input has no effect on the host.
+    private static func file(with bytes: ArraySlice<UInt8>) throws(SystemError) -> Descriptor {
+        let number = chanserv_memory_file("stdin")
+        guard number >= 0 else { throw SystemError("cannot make the standard input") }
+        let file = Descriptor(number)
+        var rest = bytes
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { write(number, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { throw SystemError("cannot write the standard input") }
+            rest = rest.dropFirst(count)
+        }
+        return file
+    }
+
     private static func spawn(
-        _ invocation: Invocation, output: Descriptor, errors: Descriptor
+        _ invocation: Invocation, input: Descriptor?, output: Descriptor, errors: Descriptor
     ) throws(SystemError) -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
+        // Opening the file again gives the program a descriptor that begins at the first byte and cannot write.
+        let stdin = input.map { "/proc/self/fd/\($0.number)" } ?? "/dev/null"
         let codes = [
-            posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0),
+            posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, stdin, O_RDONLY, 0),
             posix_spawn_file_actions_adddup2(&actions, output.number, STDOUT_FILENO),
             posix_spawn_file_actions_adddup2(&actions, errors.number, STDERR_FILENO),
             // Not all descriptors of the host are marked close-on-exec.

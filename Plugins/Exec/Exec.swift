@@ -4,11 +4,13 @@ import ChanservPlugin
 /// Exec: runs a command for each request. The configuration lists the commands that are allowed.
 ///
 /// **Request**: the name of the command. Each further line is one argument, passed unchanged. There is no shell, so
-/// nothing is quoted or expanded. A line break at the end of the request is ignored.
+/// nothing is quoted or expanded. A line break at the end of the request is ignored. If the command has `stdin: true`,
+/// the request has exactly as many arguments as the configuration states, and all bytes behind their lines are the
+/// standard input.
 ///
 /// **Answer**: the sources `stdout` and `stderr`, whose frames are the output of the command. After its end follows the
 /// source `exit` with one frame: `{"exit":0}`, or `{"signal":15}` if a signal ended it. `"timed_out":true` is added if
-/// the command exceeded its timeout. Standard input is empty. A client that reads slowly slows the command down. If the
+/// the command exceeded its timeout. Otherwise standard input is empty. A client that reads slowly slows the command down. If the
 /// client drops a source, its pipe has no reader.
 ///
 /// A command must end if the client is gone, its timeout has passed or the host drains. Then all processes of its group

@@ -21,6 +21,9 @@ struct Options: Decodable {
         let arguments: Int?
         /// The allowed values of each argument. By default all values that do not begin with `-`.
         let allowed: [String]?
+        /// Whether the rest of the request, behind exactly ``arguments`` arguments, is the standard input. By default
+        /// the standard input is empty.
+        let stdin: Bool?
         /// Maximum run time. Default: no limit.
         let timeout: Duration?
         /// The working directory. Default: the root folder.

@@ -102,6 +102,7 @@ int identify(int file, struct identity *identity) {
         .inode = status.stx_ino,
         .born_seconds = born ? status.stx_btime.tv_sec : 0,
         .born_nanoseconds = born ? status.stx_btime.tv_nsec : 0,
+        .changed = status.stx_mtime.tv_sec * INT64_C(1000000000) + status.stx_mtime.tv_nsec,
         .mode = status.stx_mode,
         .size = (off_t)status.stx_size,
     };

@@ -15,6 +15,7 @@ struct identity {
     /* The creation time, if the file system provides it. Inode numbers of removed files are reused, often at once. */
     int64_t born_seconds;
     uint32_t born_nanoseconds;
+    int64_t changed; /* time of the last write, in nanoseconds */
     mode_t mode;
     off_t size;
 };

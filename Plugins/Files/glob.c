@@ -83,12 +83,21 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
     if (*pattern == '/') {
         return "is absolute; patterns are relative to the root";
     }
-    if (pattern[strlen(pattern) - 1] == '/') {
+    if (*pattern == '\0' || pattern[strlen(pattern) - 1] == '/') {
         return "ends with /, so it cannot match a file";
     }
     size_t first = globs->count;
     char *rest = pattern, *component;
     while ((component = strsep(&rest, "/")) != NULL) {
+        if (globs->count == globs->capacity) {
+            size_t capacity = globs->capacity == 0 ? 16 : globs->capacity * 2;
+            struct glob_part *grown = reallocarray(globs->parts, capacity, sizeof *grown);
+            if (grown == NULL) {
+                return "needs more memory than there is";
+            }
+            globs->parts = grown;
+            globs->capacity = capacity;
+        }
         struct glob_part *part = &globs->parts[globs->count];
         const char *problem;
         if (!classify(component, &part->kind, &problem)) {
@@ -118,8 +127,98 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
     return NULL;
 }
 
-chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, chanserv_error *error) {
-    *globs = (struct globs){0};
+/*
+ * Finds the first alternatives in braces from `text` on. Sets the positions of the braces. Returns false if there are
+ * none.
+ */
+static bool find_braces(const char *text, const char **open, const char **close) {
+    for (; *text != '\0'; text++) {
+        if (*text == '\\' && text[1] != '\0') {
+            text++;
+        } else if (*text == '[') {
+            const char *problem, *end = skip_set(text + 1, &problem);
+            text = end != NULL ? end - 1 : text;
+        } else if (*text == '{') {
+            bool comma = false;
+            size_t depth = 0;
+            for (const char *at = text; *at != '\0'; at++) {
+                if (*at == '\\' && at[1] != '\0') {
+                    at++;
+                } else if (*at == '[') {
+                    const char *problem, *end = skip_set(at + 1, &problem);
+                    at = end != NULL ? end - 1 : at;
+                } else if (*at == '{') {
+                    depth++;
+                } else if (*at == ',' && depth == 1) {
+                    comma = true;
+                } else if (*at == '}' && --depth == 0) {
+                    if (comma) {
+                        *open = text;
+                        *close = at;
+                        return true;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+/* Adds a pattern, or all that it expands to. `from` is the position from which it may have alternatives. */
+static const char *add_pattern(struct globs *globs, const char *pattern, size_t from, size_t *patterns) {
+    const char *open, *close;
+    if (!find_braces(pattern + from, &open, &close)) {
+        char **grown = reallocarray(globs->texts, globs->patterns + 1, sizeof *grown);
+        if (grown == NULL) {
+            return "needs more memory than there is";
+        }
+        globs->texts = grown;
+        if (++*patterns > GLOB_PATTERNS_MAX) {
+            return "exceeds the limit of 1024 patterns";
+        }
+        char *copy = strdup(pattern);
+        if (copy == NULL) {
+            return "needs more memory than there is";
+        }
+        globs->texts[globs->patterns++] = copy;
+        return parse_pattern(globs, copy);
+    }
+    size_t prefix = (size_t)(open - pattern), suffix = strlen(close + 1);
+    const char *begin = open + 1;
+    size_t depth = 0;
+    for (const char *at = begin; at <= close; at++) {
+        if (*at == '\\' && at + 1 < close) {
+            at++;
+        } else if (*at == '[') {
+            const char *problem, *end = skip_set(at + 1, &problem);
+            at = end != NULL && end <= close ? end - 1 : at;
+        } else if (*at == '{') {
+            depth++;
+        } else if (*at == '}' && at < close) {
+            depth--;
+        } else if ((*at == ',' && depth == 0) || at == close) {
+            size_t length = (size_t)(at - begin);
+            char *expanded = malloc(prefix + length + suffix + 1);
+            if (expanded == NULL) {
+                return "needs more memory than there is";
+            }
+            char *to = mempcpy(mempcpy(expanded, pattern, prefix), begin, length);
+            memcpy(to, close + 1, suffix + 1);
+            const char *problem = add_pattern(globs, expanded, prefix, patterns);
+            free(expanded);
+            if (problem != NULL) {
+                return problem;
+            }
+            begin = at + 1;
+        }
+    }
+    return NULL;
+}
+
+chanserv_status globs_parse(struct globs *globs, struct globs *excluded, const char *text, size_t size, size_t number,
+                            chanserv_error *error) {
+    *globs = *excluded = (struct globs){0};
     if (size > GLOB_TEXT_MAX) {
         return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has %zu bytes of patterns; at most %zu are allowed",
                     size, GLOB_TEXT_MAX);
@@ -128,17 +227,13 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
         return fail(error, CHANSERV_ERROR_BAD_REQUEST,
                     "the request has a zero byte; send patterns as text, one per line");
     }
-    /* Each component has at least one byte and a separator, so this is enough for the maximum number of components. */
-    globs->text = strndup(text, size);
-    globs->parts = malloc((size / 2 + 1) * sizeof *globs->parts);
-    if (globs->text == NULL || globs->parts == NULL) {
-        globs_free(globs);
+    char *copy = strndup(text, size);
+    if (copy == NULL) {
         return fail(error, CHANSERV_ERROR_BUSY, "no memory for the patterns");
     }
-    char *rest = globs->text, *line;
-    size_t number = 0, patterns = 0;
-    while ((line = strsep(&rest, "\n")) != NULL) {
-        number++;
+    char *rest = copy, *line;
+    size_t patterns = 0;
+    for (; (line = strsep(&rest, "\n")) != NULL; number++) {
         size_t length = strlen(line);
         if (length > 0 && line[length - 1] == '\r') {
             line[--length] = '\0';
@@ -146,29 +241,36 @@ chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, 
         if (length == 0) {
             continue;
         }
-        const char *problem = ++patterns > GLOB_PATTERNS_MAX ? "exceeds the limit of 1024 patterns"
-                              : length >= PATH_MAX           ? "is longer than a path can be"
-                                                             : NULL;
-        char shown[256];
-        strncpy(shown, line, sizeof shown - 1);
-        shown[sizeof shown - 1] = '\0';
+        bool excludes = *line == '!';
+        const char *problem = length >= PATH_MAX ? "is longer than a path can be" : NULL;
         if (problem == NULL) {
-            problem = parse_pattern(globs, line);
+            problem = add_pattern(excludes ? excluded : globs, line + excludes, 0, &patterns);
         }
         if (problem != NULL) {
             globs_free(globs);
-            return fail(error, CHANSERV_ERROR_BAD_REQUEST, "line %zu: the pattern %s %s", number, shown, problem);
+            globs_free(excluded);
+            chanserv_status status =
+                fail(error, CHANSERV_ERROR_BAD_REQUEST, "line %zu: the pattern %.255s %s", number, line, problem);
+            free(copy);
+            return status;
         }
     }
-    if (patterns == 0) {
-        globs_free(globs);
-        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "the request has no pattern; send one or more, one per line");
+    free(copy);
+    if (globs->patterns == 0) {
+        bool none = excluded->patterns == 0;
+        globs_free(excluded);
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST,
+                    none ? "the request has no pattern; send one or more, one per line"
+                         : "the request has only patterns with `!`; it also needs one for the files to send");
     }
     return CHANSERV_READY;
 }
 
 void globs_free(struct globs *globs) {
-    free(globs->text);
+    for (size_t i = 0; i < globs->patterns; i++) {
+        free(globs->texts[i]);
+    }
+    free(globs->texts);
     free(globs->parts);
     *globs = (struct globs){0};
 }
@@ -218,6 +320,28 @@ bool globs_step(const struct globs *globs, const glob_state *state, const char *
             }
         }
     }
+    return matches;
+}
+
+bool globs_match_path(const struct globs *globs, const char *path) {
+    size_t words = globs_words(globs);
+    glob_state *state = calloc(words * 2 + 1, sizeof *state);
+    char *copy = strdup(path), *rest = copy, *name;
+    bool matches = false, deeper = true;
+    if (state != NULL && copy != NULL) {
+        glob_state *next = state + words;
+        globs_start(globs, state);
+        while (deeper && (name = strsep(&rest, "/")) != NULL) {
+            matches = globs_step(globs, state, name, next, &deeper) && rest == NULL;
+            memcpy(state, next, words * sizeof *state);
+            if (rest == NULL) {
+                break;
+            }
+        }
+        matches = matches && rest == NULL;
+    }
+    free(copy);
+    free(state);
     return matches;
 }
 

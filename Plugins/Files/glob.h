@@ -3,8 +3,10 @@
  *
  *   *        any characters of one name          [abc] [a-z]  one of these characters
  *   ?        any one character                   [!a] [^a]    one character that is none of these
- *   **       as a whole component: any number    \x           the character x itself
- *            of folders, also none
+ *   **       as a whole component: any number    {a,b/c}      one of these texts; without a comma, and without a
+ *            of folders, also none                            closing brace, { is an ordinary character
+ *   !…       at the beginning of a line:          \x           the character x itself
+ *            leaves out the files that match
  *
  * As in a shell, a name that begins with `.` matches only a component that begins with `.`. Characters are UTF-8
  * characters; an invalid byte counts as one character. The locale has no effect.
@@ -34,9 +36,10 @@ struct glob_part {
 
 /* The components of all patterns, one pattern after the other. */
 struct globs {
-    char *text;
     struct glob_part *parts;
-    size_t count;
+    size_t count, capacity;
+    char **texts; /* one for each pattern, split into the parts */
+    size_t patterns;
 };
 
 /*
@@ -46,10 +49,11 @@ struct globs {
 typedef uint64_t glob_state;
 
 /*
- * Parses patterns, one in each line. Returns CHANSERV_READY, or an error and a message; after an error there is nothing
+ * Parses patterns, one in each line. Those with a `!` are in `excluded`. The first line has the number `line`. Returns CHANSERV_READY, or an error and a message; after an error there is nothing
  * to free.
  */
-chanserv_status globs_parse(struct globs *globs, const char *text, size_t size, chanserv_error *error);
+chanserv_status globs_parse(struct globs *globs, struct globs *excluded, const char *text, size_t size, size_t line,
+                            chanserv_error *error);
 void globs_free(struct globs *globs);
 
 size_t globs_words(const struct globs *globs);
@@ -62,6 +66,9 @@ void globs_start(const struct globs *globs, glob_state *state);
 bool globs_step(const struct globs *globs, const glob_state *state, const char *name, glob_state *next, bool *deeper);
 /* Whether only literal names can match here, so that the folder need not be listed. */
 bool globs_only_literals(const struct globs *globs, const glob_state *state);
+
+/* Whether the file at `path` matches. */
+bool globs_match_path(const struct globs *globs, const char *path);
 
 /* Whether `name` matches `pattern`, one component that globs_parse has accepted. */
 bool glob_match(const char *pattern, const char *name);

@@ -48,9 +48,9 @@ static void append_base64(char **to, const char *text, size_t size) {
     }
 }
 
-char *header_json(const char *path, const struct stat *status, size_t *size) {
+char *header_json(const char *path, const struct stat *status, const struct resume *position, size_t *size) {
     size_t length = strlen(path);
-    char *json = malloc(length * 6 + (length + 2) / 3 * 4 + 192);
+    char *json = malloc(length * 6 + (length + 2) / 3 * 4 + 320);
     if (json == NULL) {
         return NULL;
     }
@@ -65,8 +65,15 @@ char *header_json(const char *path, const struct stat *status, size_t *size) {
     if (gmtime_r(&status->st_mtim.tv_sec, &time) != NULL) {
         strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &time);
     }
-    to += sprintf(to, "\",\"size\":%" PRIdMAX ",\"mtime\":\"%s.%09ldZ\"}", (intmax_t)status->st_size, date,
+    to += sprintf(to, "\",\"size\":%" PRIdMAX ",\"mtime\":\"%s.%09ldZ\"", (intmax_t)status->st_size, date,
                   status->st_mtim.tv_nsec);
+    if (position != NULL) {
+        to += sprintf(to, ",\"inode\":%" PRIu64 ",\"offset\":%" PRIdMAX, position->inode, (intmax_t)position->offset);
+        if (position->stream != 0) {
+            to += sprintf(to, ",\"stream\":\"%" PRIx64 ".%" PRIx64 "\"", position->stream, position->number);
+        }
+    }
+    to = stpcpy(to, "}");
     *size = (size_t)(to - json);
     return json;
 }

@@ -2,6 +2,8 @@
 #ifndef FILES_HEADER_H
 #define FILES_HEADER_H
 
+#include "follow.h"
+
 #include <stddef.h>
 #include <sys/stat.h>
 
@@ -10,8 +12,10 @@
  *
  *   {"path":"a/b.log","size":1234,"mtime":"2025-01-31T12:34:56.123456789Z"}
  *
+ * With `position` the object also has "inode", "offset" and, if the file is followed, "stream".
+ *
  * In a path that is not UTF-8, U+FFFD replaces each invalid byte, and `path_base64` has the original bytes.
  */
-char *header_json(const char *path, const struct stat *status, size_t *size);
+char *header_json(const char *path, const struct stat *status, const struct resume *position, size_t *size);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "beneath.h"
 #include "chanserv_plugin.h"
+#include "content.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,44 +21,50 @@ struct cut {
     size_t chunk_size; /* bytes */
 };
 
+/* Number of bytes by which a file is recognised: its first ones, and the last ones before a position. */
+#define HEAD_SIZE 64
+#define ANCHOR_SIZE 32
+
 struct reader {
     const char *path;
-    int file;           /* -1 if it is not open */
+    struct content content;
     bool known;         /* it was open before, so the fields below are valid */
     struct identity is; /* with its size when it was first opened */
     off_t offset;       /* position of the next frame */
     off_t scanned;      /* end of the bytes that contain no end of that frame; below `offset` if none were searched */
+
+    /* Only for a file that is followed. */
+    bool followed;
+    off_t limit;    /* the bytes from here on are not read */
+    off_t hole_end; /* zero bytes from here on are part of a hole that a truncation left; -1: none */
+    off_t examined; /* end of the bytes that contain nothing to send yet */
+    bool skipping;  /* inside a line that is too long */
+    size_t head_size, anchor_size;
+    char head[HEAD_SIZE];     /* the first bytes of the file */
+    char anchor[ANCHOR_SIZE]; /* the bytes before `offset` */
+    /* Called when bytes are skipped. */
+    void (*skipped)(struct reader *reader, off_t from, off_t size, const char *reason);
 };
 
 enum open_result {
-    OPEN_NEW,   /* opened for the first time since reader_restart, at its beginning */
+    OPEN_NEW,   /* opened for the first time */
     OPEN_AGAIN, /* the same file as before */
-    OPEN_OTHER, /* another file has the name now; that file is open, at its beginning */
+    OPEN_OTHER, /* another file has the name now; that file is open */
     OPEN_GONE,  /* no regular file has the name */
     OPEN_FAILED /* errno has the reason */
 };
 
 enum read_result {
-    READ_MORE,   /* the sink is full or the budget is used up */
-    READ_END,    /* the current end of the file */
-    READ_FAILED, /* with a message */
+    READ_MORE,    /* the sink is full or the budget is used up */
+    READ_END,     /* the current end of the file, or the limit */
+    READ_CHANGED, /* a followed file was truncated and written again, so that the position has no meaning */
+    READ_FAILED,  /* with a message */
 };
 
-enum look_result {
-    LOOK_SAME,      /* no change */
-    LOOK_MORE,      /* the file has grown, or exists now */
-    LOOK_TRUNCATED, /* the file is shorter than the part that was read */
-    LOOK_REPLACED   /* another file that is not empty has the name now */
-};
-
-/* Opens the file beneath `root`. */
-enum open_result reader_open(struct reader *reader, int root);
+/* Opens the file `name` beneath the folder `folder`. */
+enum open_result reader_open(struct reader *reader, int folder, const char *name);
 /* Closes the file if it is open. It can be opened again and continues at its position. */
 void reader_close(struct reader *reader);
-/* Forgets the file, which must be closed. The next open starts with the file that has the name then. */
-void reader_restart(struct reader *reader);
-/* Returns the end of the part of the file that was examined. */
-off_t reader_end(const struct reader *reader);
 
 /*
  * Reads frames into the sink. If `whole` is true, the bytes behind the last line ending are a frame too; otherwise they
@@ -70,9 +77,6 @@ enum read_result reader_read(struct reader *reader, const struct cut *cut, bool 
  * Checks a file that is not followed at its end. Returns CHANSERV_READY, or an error if the file was truncated while it
  * was read.
  */
-chanserv_status reader_check_whole(const struct reader *reader, chanserv_error *error);
-
-/* Returns whether there is anything new for a file at its end. Changes nothing. */
-enum look_result reader_look(const struct reader *reader, int root);
+chanserv_status reader_check_whole(struct reader *reader, chanserv_error *error);
 
 #endif

@@ -4,28 +4,38 @@
 
 #include "chanserv_plugin.h"
 #include "follow.h"
+#include "options.h"
 #include "reader.h"
+#include "root.h"
 
 #include <stdatomic.h>
 
 /* An instance: its configuration and the state that its sources share. */
 struct chanserv_instance {
     const chanserv_host *host;
-    int root; /* descriptor of the root folder */
+    struct roots roots;
     struct cut cut;
+    struct options defaults;
     struct watcher *watcher; /* NULL unless files are followed */
     size_t keep_max;         /* maximum files that stay open between polls */
     atomic_size_t kept;      /* number of files that stay open between polls */
+    atomic_size_t memory;    /* bytes that decompressors use */
 };
 
-/* Returns NULL if there is no memory. */
-chanserv_source *source_new(chanserv_instance *files, const char *path);
+/* `inode` is that of the file that was found; 0 if there is none. Returns NULL if there is no memory. */
+chanserv_source *source_new(chanserv_instance *files, struct root *root, const struct options *options,
+                            const char *path, uint64_t inode);
+/*
+ * Finds the position at which the source begins. Returns CHANSERV_PENDING if it has to be called again, so that a call
+ * reads little.
+ */
+chanserv_status source_prepare(chanserv_source *source);
+const char *source_path(const chanserv_source *source);
+/* Returns the position for the header. */
+struct resume source_position(const chanserv_source *source);
 
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error);
 void source_cancel(chanserv_source *source);
 void source_close(chanserv_source *source);
-
-/* Called by the watcher. */
-bool source_changed(struct follower *follower);
 
 #endif

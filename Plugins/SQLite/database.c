@@ -68,6 +68,32 @@ static char *immutable_uri(const char *path) {
     return uri;
 }
 
+/* Whether the file is a database in WAL mode, from its header (https://sqlite.org/fileformat.html, 1.3). */
+static bool is_in_wal_mode(const char *path) {
+    unsigned char header[20];
+    FILE *file = fopen(path, "rbe");
+    bool wal = file != NULL && fread(header, 1, sizeof header, file) == sizeof header &&
+               memcmp(header, "SQLite format 3", 16) == 0 && header[18] == 2 && header[19] == 2;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return wal;
+}
+
+/* Appends the advice for a database in WAL mode whose files next to it cannot be made. */
+static void explain_wal(const struct database *database, int code, chanserv_error *error) {
+    bool cannot = (code & 0xFF) == SQLITE_CANTOPEN || (code & 0xFF) == SQLITE_READONLY;
+    if (!cannot || database->immutable || !is_in_wal_mode(database->path)) {
+        return;
+    }
+    char reason[128];
+    snprintf(reason, sizeof reason, "%s", error->message);
+    fail(error, CHANSERV_ERROR_INTERNAL,
+         "%s: the database is in WAL mode, and SQLite cannot write its -shm file: make the folder writable for the "
+         "host, or set `immutable: true` if the file never changes",
+         reason);
+}
+
 chanserv_status connection_open(struct connection *connection, const struct database *database, chanserv_error *error) {
     *connection = (struct connection){.database = database};
     char *uri = database->immutable ? immutable_uri(database->path) : NULL;
@@ -99,6 +125,7 @@ chanserv_status connection_open(struct connection *connection, const struct data
     chanserv_status status = CHANSERV_READY;
     if (code != SQLITE_OK) {
         status = connection_fail(connection, code, 0, error);
+        explain_wal(database, code, error);
         connection_close(connection);
     } else {
         connection_rest(connection);

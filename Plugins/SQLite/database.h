@@ -14,6 +14,7 @@ struct database {
     char *path; /* absolute */
     bool immutable;
     int64_t time_limit; /* nanoseconds; 0: no limit */
+    int64_t idle_limit; /* nanoseconds without a row taken; 0: no limit */
     size_t statements;  /* maximum of a request */
     size_t row_size;    /* maximum bytes of a row as JSON */
     uint64_t memory;    /* maximum bytes of all instances in the process */

@@ -41,13 +41,16 @@
  *                                   if the file does change, results are wrong
  *   time_limit  duration  30s       maximum working time of SQLite for a statement, up to 24h; 0s: no limit; time that
  *                                   a slow client takes does not count (use the route's `timeouts` for that)
+ *   idle_limit  duration  30s       maximum time for which a client may take no row of a statement, up to 24h; then the
+ *                                   statement ends and its lock is released; 0s: no limit
  *   statements  integer   16        maximum statements of a request, 1 to 1,000; each uses a connection while it is
  *                                   read
  *   row_size    size      4MiB      maximum bytes of a row as JSON, 1KiB to 100MiB; also limits the texts and blobs of
  *                                   which a row is made, but not below 1MiB
  *   memory      size      64MiB     maximum memory of SQLite in this process, 16MiB to 64GiB
  *
- * While a statement is read, the file is locked for reading. Without WAL mode, writers wait for a slow client.
+ * While a statement is read, the file is locked for reading. Without WAL mode, writers wait for a slow client, at most
+ * `idle_limit` if it takes no rows.
  *
  * The file is opened when the plugin is created, to check that it is a database, and for each statement. It must be
  * readable. In WAL mode SQLite also requires one of these: its folder is writable, the -shm file exists, or it is
@@ -90,6 +93,7 @@
 
 struct chanserv_instance {
     struct database database;
+    struct idle_watch *watch; /* NULL without idle_limit */
 };
 
 struct chanserv_call {
@@ -109,9 +113,9 @@ static bool read_well(chanserv_status *status) {
 
 static chanserv_status configure(struct database *database, const chanserv_host *host, const chanserv_config *config,
                                  chanserv_error *error) {
-    static const char *const known[] = {"database", "immutable", "time_limit", "statements", "row_size", "memory"};
+    static const char *const known[] = {"database", "immutable", "time_limit", "idle_limit", "statements", "row_size", "memory"};
     int32_t immutable = 0;
-    int64_t time_limit = INT64_C(30000000000), statements = 16;
+    int64_t time_limit = INT64_C(30000000000), idle_limit = INT64_C(30000000000), statements = 16;
     uint64_t row_size = 4 << 20, memory = MEMORY_DEFAULT;
     chanserv_status status = host->config_only(host, config, known, sizeof known / sizeof *known, error);
     if (status != CHANSERV_READY) {
@@ -127,6 +131,13 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     }
     if (time_limit < 0 || time_limit > INT64_C(86400000000000)) {
         return fail(error, CHANSERV_ERROR_BAD_REQUEST, "time_limit is not between 0s and 24h");
+    }
+    status = host->config_duration(host, config, "idle_limit", &idle_limit, error);
+    if (!read_well(&status)) {
+        return status;
+    }
+    if (idle_limit < 0 || idle_limit > INT64_C(86400000000000)) {
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST, "idle_limit is not between 0s and 24h");
     }
     status = host->config_integer(host, config, "statements", &statements, error);
     if (!read_well(&status)) {
@@ -154,6 +165,7 @@ static chanserv_status configure(struct database *database, const chanserv_host 
     database->memory = memory;
     database->immutable = immutable != 0;
     database->time_limit = time_limit;
+    database->idle_limit = idle_limit;
     database->statements = (size_t)statements;
     database->row_size = (size_t)row_size;
 
@@ -173,7 +185,7 @@ static chanserv_status configure(struct database *database, const chanserv_host 
 /* Checks that the file is a database and can be read. */
 static chanserv_status check_database(const struct database *database, chanserv_error *error) {
     struct connection connection;
-    char reason[256] = "";
+    char reason[512] = "";
     chanserv_error inner = {.message = reason, .capacity = sizeof reason};
     if (connection_open(&connection, database, &inner) != CHANSERV_READY) {
         return fail(error, CHANSERV_ERROR_BAD_REQUEST, "database: %s: %s", database->path, reason);
@@ -183,6 +195,7 @@ static chanserv_status check_database(const struct database *database, chanserv_
 }
 
 static void sqlite_destroy(chanserv_instance *instance) {
+    idle_stop(instance->watch);
     free(instance->database.path);
     free(instance);
 }
@@ -201,6 +214,10 @@ static chanserv_status sqlite_create(const chanserv_host *host, const chanserv_c
     if (status == CHANSERV_READY) {
         limit_memory((*instance)->database.memory);
         status = check_database(&(*instance)->database, error);
+    }
+    if (status == CHANSERV_READY && (*instance)->database.idle_limit > 0) {
+        (*instance)->watch = idle_start(host, (*instance)->database.idle_limit, error);
+        status = (*instance)->watch != NULL ? CHANSERV_READY : CHANSERV_ERROR_INTERNAL;
     }
     if (status != CHANSERV_READY) {
         sqlite_destroy(*instance);
@@ -241,12 +258,13 @@ static char *copy_request(const chanserv_request *request, chanserv_status *stat
     return sql;
 }
 
-static chanserv_status prepare_all(chanserv_call *call, const struct database *database, const char *sql, size_t size,
+static chanserv_status prepare_all(chanserv_call *call, chanserv_instance *instance, const char *sql, size_t size,
                                    chanserv_error *error) {
+    const struct database *database = &instance->database;
     size_t at = 0, used = 0;
     while (at < size) {
         chanserv_source *source;
-        chanserv_status status = source_prepare(database, sql + at, size - at, at, &used, &source, error);
+        chanserv_status status = source_prepare(database, instance->watch, sql + at, size - at, at, &used, &source, error);
         if (status != CHANSERV_READY) {
             return status;
         }
@@ -274,7 +292,7 @@ static chanserv_status sqlite_open(chanserv_instance *instance, const chanserv_r
         return status;
     }
     chanserv_call *call = calloc(1, sizeof *call + database->statements * sizeof *call->sources);
-    status = call != NULL ? prepare_all(call, database, sql, request->body_size, error)
+    status = call != NULL ? prepare_all(call, instance, sql, request->body_size, error)
                           : fail(error, CHANSERV_ERROR_BUSY, "no memory for the request");
     free(sql);
     if (status == CHANSERV_READY) {

@@ -10,13 +10,14 @@
 /* Maximum time of a poll in nanoseconds. */
 #define POLL_TIME_MAX INT64_C(20000000)
 
-chanserv_status source_prepare(const struct database *database, const char *sql, size_t size, size_t offset,
-                               size_t *used, chanserv_source **result, chanserv_error *error) {
+chanserv_status source_prepare(const struct database *database, struct idle_watch *watch, const char *sql, size_t size,
+                               size_t offset, size_t *used, chanserv_source **result, chanserv_error *error) {
     *result = NULL;
     chanserv_source *source = calloc(1, sizeof *source);
     if (source == NULL) {
         return fail(error, CHANSERV_ERROR_BUSY, "no memory for the request");
     }
+    source->watch = watch;
     struct connection *connection = &source->connection;
     source->row.bound = database->row_size;
     chanserv_status status = connection_open(connection, database, error);
@@ -28,6 +29,7 @@ chanserv_status source_prepare(const struct database *database, const char *sql,
     connection_begin(connection);
     int code = sqlite3_prepare_v2(connection->handle, sql, (int)size + 1, &source->statement, &tail);
     connection_rest(connection);
+    idle_init(&source->idle, source->statement);
     *used = (size_t)(tail - sql);
     if (code != SQLITE_OK) {
         status = connection_fail(connection, code, offset, error);
@@ -116,7 +118,8 @@ static chanserv_status write_row(chanserv_source *source, chanserv_error *error)
 }
 
 /* Sends rows until the sink is full, the poll has taken long, or there are no more rows. */
-static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
+static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *sink, bool *progress,
+                                 chanserv_error *error) {
     struct connection *connection = &source->connection;
     int64_t begun = connection->begun, last = begun;
     for (;;) {
@@ -127,6 +130,7 @@ static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *s
                                                : fail(error, status, "a row is larger than a frame can be");
             }
             source->has_row = false;
+            *progress = true;
             int64_t now = monotonic_now();
             if (now - last > SLOW_ROW || now - begun > POLL_TIME_MAX) {
                 return CHANSERV_READY;
@@ -149,13 +153,21 @@ static chanserv_status send_rows(chanserv_source *source, chanserv_frame_sink *s
 }
 
 chanserv_status source_poll(chanserv_source *source, chanserv_frame_sink *sink, chanserv_error *error) {
+    if (!idle_enter(source->watch, &source->idle, sink->wake)) {
+        return fail(error, CHANSERV_ERROR_BAD_REQUEST,
+                    "ended: the client took no row for %g seconds (idle_limit), and the statement would have kept the "
+                    "database locked",
+                    (double)source->connection.database->idle_limit / 1e9);
+    }
+    bool progress = false;
     connection_begin(&source->connection);
-    chanserv_status status = send_rows(source, sink, error);
+    chanserv_status status = send_rows(source, sink, &progress, error);
     connection_rest(&source->connection);
     if (status != CHANSERV_READY) {
         /* Ends the read transaction now, not when the client has received the frames. */
         sqlite3_reset(source->statement);
     }
+    idle_leave(source->watch, &source->idle, status == CHANSERV_READY, progress);
     return status;
 }
 
@@ -164,6 +176,7 @@ void source_cancel(chanserv_source *source) {
 }
 
 void source_close(chanserv_source *source) {
+    idle_remove(source->watch, &source->idle);
     sqlite3_finalize(source->statement);
     connection_close(&source->connection);
     json_free(&source->row);

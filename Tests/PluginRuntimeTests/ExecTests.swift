@@ -76,6 +76,30 @@ struct ExecTests {
         }
     }
 
+    @Test func `the rest of the request is the standard input of a command with stdin`() async throws {
+        let yaml = """
+            commands:
+              sort: {run: [/usr/bin/sort], stdin: true}
+              count: {run: [/usr/bin/wc], arguments: 1, allowed: [-c, -l], stdin: true}
+              ignore: {run: [/bin/true], stdin: true}
+              none: {run: [/bin/cat]}
+            """
+        try await run(yaml) { exec in
+            #expect(try await exec.answer("sort\nb\n\na\n")["stdout"] == ["\n", "a\n", "b\n"])
+            #expect(try await exec.answer("sort")["stdout"] == [])
+            #expect(try await exec.answer("sort\n")["stdout"] == [])
+            #expect(try await exec.answer("count\n-c\n12345\u{0}\n\n")["stdout"] == ["8\n"])
+            let large = String(repeating: "line\n", count: 1_000_000)
+            #expect(try await exec.answer("count\n-l\n" + large)["stdout"] == ["1000000\n"])
+            #expect(try await exec.answer("ignore\n" + large)["exit"] == ["{\"exit\":0}"])
+            #expect(try await exec.answer("none")["stdout"] == [])
+            for request in ["none\nx", "count\n-x\n1", "count\n-x"] {
+                let error = try await #require(throws: PluginError.self) { try await exec.answer(request) }
+                #expect(error.code == .badRequest)
+            }
+        }
+    }
+
     @Test func `the environment and the folder of a command are those of the configuration`() async throws {
         let yaml = """
             commands:

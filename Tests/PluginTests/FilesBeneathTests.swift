@@ -6,20 +6,25 @@ import Testing
 @Suite struct FilesBeneathTests {
     /// The plugin Files, built for a kernel without openat2.
     // Safe to share: it is created once and never changes.
-    nonisolated(unsafe) static let withoutOpenat2 = Result { () throws -> chanserv_plugin in
+    nonisolated(unsafe) static let withoutOpenat2 = Result { try build("FILES_WITHOUT_OPENAT2") }
+    /// The plugin Files, built so that the limit of inotify watches is reached.
+    // Safe to share: it is created once and never changes.
+    nonisolated(unsafe) static let withoutWatches = Result { try build("FILES_WITHOUT_WATCHES") }
+
+    private static func build(_ definition: String) throws -> chanserv_plugin {
         let project = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
         let folder = project.appending(path: "Plugins/Files")
         let sources = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".c") }
-        let library = FileManager.default.temporaryDirectory.appending(path: "libFiles-\(getpid()).so")
+        let library = FileManager.default.temporaryDirectory.appending(path: "lib\(definition)-\(getpid()).so")
         defer { unlink(library.path) }
         let compiler = Process()
         compiler.executableURL = URL(filePath: "/usr/bin/env")
         compiler.arguments =
             [
-                "clang", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-DFILES_WITHOUT_OPENAT2", "-I",
+                "clang", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-D\(definition)", "-I",
                 project.appending(path: "Sources/CChanservPlugin/include").path, "-o", library.path,
-            ] + sources.map { folder.appending(path: $0).path }
+            ] + sources.map { folder.appending(path: $0).path } + ["-lz", "-lzstd"]
         try compiler.run()
         compiler.waitUntilExit()
         guard compiler.terminationStatus == 0 else { throw Failure("clang failed") }

@@ -10,7 +10,7 @@ import Testing
     {
         let following: [String: ConfigurationValue] = [
             "follow": .boolean(true), "open_files": .integer(Int64(open)),
-            "follow_interval": .duration(nanoseconds: 10_000_000),
+            "follow_interval": .duration(nanoseconds: 10_000_000), "resume_window": .duration(nanoseconds: 0),
         ]
         return try folder.instance(following.merging(more) { _, more in more })
     }

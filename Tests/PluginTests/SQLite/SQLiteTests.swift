@@ -1,4 +1,5 @@
 import CChanservPlugin
+import CSQLite
 import Foundation
 import Testing
 
@@ -129,6 +130,29 @@ import Testing
             }
             let missing = #expect(throws: Refusal.self) { try Instance(descriptor(ofProduct: "SQLite"), [:]) }
             #expect(missing?.message.hasPrefix("database is missing") == true)
+        }
+    }
+
+    @Test func `a WAL database in a read-only folder is refused with the reason`() async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.giveUpPrivileges()
+            var handle: OpaquePointer?
+            #expect(sqlite3_open(folder.file("wal.db"), &handle) == SQLITE_OK)
+            let sql = "PRAGMA journal_mode = WAL; CREATE TABLE t (a); INSERT INTO t VALUES (7)"
+            #expect(sqlite3_exec(handle, sql, nil, nil, nil) == SQLITE_OK)
+            sqlite3_close(handle)
+            try folder.check(chmod(folder.path, 0o555))
+            defer { chmod(folder.path, 0o755) }
+            let configuration: [String: ConfigurationValue] = ["database": .string(folder.file("wal.db"))]
+            let refusal = #expect(throws: Refusal.self) {
+                try Instance(descriptor(ofProduct: "SQLite"), configuration)
+            }
+            #expect(refusal?.message.contains("the database is in WAL mode") == true, "\(refusal?.message ?? "served")")
+            #expect(refusal?.message.contains("`immutable: true`") == true)
+            let instance = try Instance(
+                descriptor(ofProduct: "SQLite"), configuration.merging(["immutable": .boolean(true)]) { _, new in new })
+            #expect(try text(instance.sources("SELECT a FROM t")[0].frames()) == ["[7]"])
         }
     }
 

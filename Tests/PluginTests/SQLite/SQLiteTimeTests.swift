@@ -97,4 +97,42 @@ import Testing
             #expect(try instance.sources("SELECT * FROM t")[0].frames().isEmpty)
         }
     }
+
+    @Test func `a client that stops reading does not keep the database locked`() async throws {
+        try await onThread {
+            let database = try SQLiteDatabase("CREATE TABLE t (a)")
+            try database.run("BEGIN")
+            for number in 0..<1000 { try database.run("INSERT INTO t VALUES (\(number))") }
+            try database.run("COMMIT")
+            let instance = try database.instance(["idle_limit": .duration(nanoseconds: 300_000_000)])
+            let stalled = try instance.sources("SELECT a FROM t")[0]
+            let reading = try instance.sources("SELECT a FROM t")[0]
+            #expect(text(stalled.poll(.one).items) == ["[0]"])
+            #expect(throws: Failure.self) { try database.run("DELETE FROM t WHERE a > 2000") }
+            // A client that reads slowly goes on.
+            for number in 0..<10 {
+                #expect(text(reading.poll(.one).items) == ["[\(number)]"])
+                usleep(100_000)
+            }
+            try stalled.wakeSignal.wait()
+            let answer = stalled.poll()
+            #expect(answer.status == badRequest && answer.items.isEmpty)
+            #expect(answer.message.hasPrefix("ended: the client took no row for 0.3 seconds (idle_limit)"))
+            #expect(try reading.frames().count == 990)
+            try database.run("DELETE FROM t WHERE a > 2000")
+            // A source that has not begun holds no lock.
+            #expect(try stalled.collect().last.status == badRequest)
+        }
+    }
+
+    @Test func `without idle_limit a client may stop reading`() async throws {
+        try await SQLiteDatabase.serving(
+            "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)", ["idle_limit": .duration(nanoseconds: 0)]
+        ) { _, instance in
+            let source = try instance.sources("SELECT a FROM t")[0]
+            #expect(text(source.poll(.one).items) == ["[1]"])
+            usleep(300_000)
+            #expect(try text(source.frames()) == ["[2]"])
+        }
+    }
 }

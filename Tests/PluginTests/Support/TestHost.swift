@@ -50,7 +50,14 @@ final class TestHost: @unchecked Sendable {
     }
 
     fileprivate func value(_ path: UnsafePointer<CChar>?) -> ConfigurationValue? {
-        path.flatMap { configuration[String(cString: $0)] }
+        guard let path = path.map({ String(cString: $0) }) else { return nil }
+        // An element of a list: its key, a dot and its index.
+        if let dot = path.lastIndex(of: "."), let index = Int(path[path.index(after: dot)...]),
+            case .list(let texts)? = configuration[String(path[..<dot])], texts.indices.contains(index)
+        {
+            return .string(texts[index])
+        }
+        return configuration[path]
     }
 
     /// The configuration as JSON. The host writes durations and sizes as they are configured.
@@ -82,6 +89,7 @@ enum ConfigurationValue: Sendable {
     case boolean(Bool)
     case duration(nanoseconds: Int64)
     case size(UInt64)
+    case list([String])
 
     fileprivate var json: String {
         switch self {
@@ -90,6 +98,7 @@ enum ConfigurationValue: Sendable {
         case .boolean(let flag): "\(flag)"
         case .duration(let nanoseconds): "\"\(nanoseconds)ns\""
         case .size(let bytes): "\(bytes)"
+        case .list(let texts): "[\(texts.map { "\"\($0)\"" }.joined(separator: ","))]"
         }
     }
 }
@@ -194,7 +203,12 @@ private func makeTable() -> chanserv_host {
                 return bytes
             }
         },
-        config_count: { _, _, _, _, _ in chanserv_status(CHANSERV_ERROR_NOT_FOUND) },
+        config_count: { table, _, path, count, error in
+            give(host(table).value(path), to: count, error) {
+                guard case .list(let texts) = $0 else { return nil }
+                return texts.count
+            }
+        },
         config_only: { table, _, known, count, error in
             let known = Set((0..<count).map { String(cString: known![$0]!) })
             guard let unknown = host(table).keys.first(where: { !known.contains($0) }) else {
