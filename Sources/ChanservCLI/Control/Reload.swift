@@ -33,7 +33,7 @@ struct Reload: AsyncParsableCommand {
         }
     }
 
-    static func text(_ report: ReloadReport) -> String {
+    static func text(_ report: ReloadOutcome) -> String {
         switch report.result {
         case .unchanged: return "nothing has changed; still serving generation \(report.generation)"
         case .refused: return "reload rejected; still serving generation \(report.generation)"

@@ -1,6 +1,6 @@
-/// The outcome of a reload.
-public struct ReloadOutcome: Sendable, Hashable {
-    public enum Result: Sendable, Hashable {
+/// The outcome of a reload. Its encoding is sent over the control socket (`docs/control.md`).
+public struct ReloadOutcome: Codable, Sendable, Hashable {
+    public enum Result: String, Codable, Sendable, Hashable {
         /// The configuration and all libraries are unchanged.
         case unchanged
         /// The host has applied ``ReloadOutcome/changes``.
@@ -27,7 +27,7 @@ public struct ReloadOutcome: Sendable, Hashable {
 }
 
 /// The changes of a reload. Each list has the order of the configuration file.
-public struct ReloadChanges: Sendable, Hashable {
+public struct ReloadChanges: Codable, Sendable, Hashable {
     /// New vAddrs.
     public var added: [String] = []
     /// vAddrs with new options and the same instance.
@@ -55,6 +55,21 @@ public struct ReloadChanges: Sendable, Hashable {
         untouched = plan.untouchedRoutes.map(\.vAddr)
         created = plan.create.map(\.description)
         retired = plan.retire.map(\.description)
+    }
+}
+
+extension ReloadChanges {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        added = try container.decode([String].self, forKey: .added)
+        updated = try container.decode([String].self, forKey: .updated)
+        repointed = try container.decode([String].self, forKey: .repointed)
+        removed = try container.decode([String].self, forKey: .removed)
+        untouched = try container.decode([String].self, forKey: .untouched)
+        created = try container.decode([String].self, forKey: .created)
+        retired = try container.decode([String].self, forKey: .retired)
+        // An older host does not send it.
+        node = try container.decodeIfPresent([String].self, forKey: .node) ?? []
     }
 }
 
