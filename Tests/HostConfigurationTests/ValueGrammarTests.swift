@@ -1,5 +1,4 @@
 import HostConfiguration
-import PluginConformance
 import Testing
 
 @Suite struct ValueGrammarTests {

@@ -2,10 +2,9 @@ import CProcess
 import Chanserv
 import Foundation
 import NIOCore
+import PluginRuntime
 import TestSupport
 import Testing
-
-@testable import PluginRuntime
 
 /// The built Exec plugin in an instance of a host.
 @Suite("Exec", .timeLimit(.minutes(2)))

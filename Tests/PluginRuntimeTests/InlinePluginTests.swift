@@ -1,5 +1,6 @@
 import Chanserv
 import NIOCore
+import TestSupport
 import Testing
 
 /// Plugins that the host calls on its event loops.

@@ -2,10 +2,10 @@ import CChanservPlugin
 import Glibc
 import NIOCore
 import NIOPosix
+import PluginRuntime
 import Synchronization
+import TestSupport
 import Testing
-
-@testable import PluginRuntime
 
 @Suite("Lent frames", .timeLimit(.minutes(1)))
 struct LentFramesTests {

@@ -1,6 +1,7 @@
 import CChanservPlugin
 import Chanserv
 import NIOCore
+import TestSupport
 import Testing
 
 /// The additions of plugin ABI 1.1, tested with the probe plugin.

@@ -1,7 +1,6 @@
 import Foundation
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 @Suite("Plugin files")
 struct PluginFileTests {

@@ -1,9 +1,8 @@
 import Chanserv
+import HostConfiguration
 import NIOCore
+import PluginRuntime
 import Testing
-
-@testable import HostConfiguration
-@testable import PluginRuntime
 
 @Suite("Plugin instances", .timeLimit(.minutes(1)))
 struct PluginInstanceTests {

@@ -1,7 +1,6 @@
 import Foundation
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 @Suite("Loading plugins", .timeLimit(.minutes(1)))
 struct PluginLoadingTests {

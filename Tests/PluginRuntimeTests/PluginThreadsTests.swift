@@ -1,8 +1,7 @@
 import Chanserv
 import NIOConcurrencyHelpers
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 @Suite("Plugin threads", .timeLimit(.minutes(1)))
 struct PluginThreadsTests {

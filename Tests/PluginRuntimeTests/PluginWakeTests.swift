@@ -1,8 +1,8 @@
 import Chanserv
 import NIOCore
+import PluginRuntime
+import TestSupport
 import Testing
-
-@testable import PluginRuntime
 
 @Suite("Wakes, cancellation and close", .timeLimit(.minutes(1)))
 struct PluginWakeTests {

@@ -2,13 +2,13 @@ import AstraNet
 import Chanserv
 import ChanservAstraNet
 import Foundation
+import HostConfiguration
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore
+import PluginRuntime
+import TestSupport
 import Testing
-
-@testable import HostConfiguration
-@testable import PluginRuntime
 
 /// The host's side of the probe plugin: store, threads and instances.
 final class ProbeHost: Sendable {
@@ -310,14 +310,6 @@ final class ProbeSource: @unchecked Sendable {
 
     /// Cancels the source at both ends.
     func cancel() { source.cancel() }
-}
-
-/// Waits until `condition` is true. The time limit of the test ends the wait.
-func eventually(_ condition: () async throws -> Bool) async throws {
-    while try await !condition() {
-        try Task.checkCancellation()
-        await Task.yield()
-    }
 }
 
 extension ChanservError {

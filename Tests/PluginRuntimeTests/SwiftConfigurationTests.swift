@@ -1,9 +1,10 @@
 import CChanservPlugin
+import HostConfiguration
+import PluginRuntime
+import TestSupport
 import Testing
 
 @testable import ChanservPlugin
-@testable import HostConfiguration
-@testable import PluginRuntime
 
 /// Decoding of plugin configurations in the Swift SDK, with the getters of the host.
 @Suite struct SwiftConfigurationTests {

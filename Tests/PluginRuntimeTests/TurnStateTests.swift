@@ -1,6 +1,5 @@
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 @Suite("Turns and inline calls")
 struct TurnStateTests {

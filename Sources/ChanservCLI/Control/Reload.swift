@@ -34,7 +34,7 @@ struct Reload: AsyncParsableCommand {
         }
     }
 
-    static func text(_ report: ReloadReport) -> String {
+    static func text(_ report: ReloadOutcome) -> String {
         switch report.result {
         case .unchanged: return "\(report.unchangedText); still serving generation \(report.generation)"
         case .refused: return "reload refused; still serving generation \(report.generation)"

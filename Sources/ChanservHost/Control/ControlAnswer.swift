@@ -15,78 +15,9 @@ package struct Nothing: Codable, Sendable, Hashable {}
 package typealias StatusAnswer = ControlAnswer<StatusReport, StatusReport>
 package typealias RequestsAnswer = ControlAnswer<RequestsReport, RequestsReport>
 package typealias CancelAnswer = ControlAnswer<Nothing, CancelReport>
-package typealias ReloadAnswer = ControlAnswer<Nothing, ReloadReport>
+package typealias ReloadAnswer = ControlAnswer<Nothing, ReloadOutcome>
 package typealias DrainAnswer = ControlAnswer<DrainReport.Progress, DrainReport>
 package typealias EnableAnswer = ControlAnswer<Nothing, EnableReport>
-
-/// The outcome of a reload as sent over the control socket.
-package struct ReloadReport: Codable, Sendable, Hashable {
-    package enum Result: String, Codable, Sendable {
-        case changed, unchanged, refused
-    }
-
-    package var result: Result
-    package var generation: UInt64
-    package var changes: Changes
-    package var reasons: [String]
-    package var warnings: [String]
-    /// The changed keys of `node` that need a restart; `nil` in the answer of an older host.
-    package var needRestart: [String]?
-
-    enum CodingKeys: String, CodingKey {
-        case result, generation, changes, reasons, warnings
-        case needRestart = "need_restart"
-    }
-
-    /// The text for a reload without a change.
-    package var unchangedText: String { ReloadOutcome.unchangedText(needRestart: needRestart ?? []) }
-
-    /// See ``ReloadChanges``.
-    package struct Changes: Codable, Sendable, Hashable {
-        package var added: [String]
-        package var updated: [String]
-        package var repointed: [String]
-        package var removed: [String]
-        package var untouched: [String]
-        package var created: [String]
-        package var retired: [String]
-        /// `nil` in the answer of an older host, which does not send it.
-        package var node: [String]?
-    }
-
-    package init(_ outcome: ReloadOutcome) {
-        result =
-            switch outcome.result {
-            case .changed: .changed
-            case .unchanged: .unchanged
-            case .refused: .refused
-            }
-        generation = outcome.generation
-        let from = outcome.changes
-        changes = Changes(
-            added: from.added, updated: from.updated, repointed: from.repointed, removed: from.removed,
-            untouched: from.untouched, created: from.created, retired: from.retired, node: from.node)
-        reasons = outcome.reasons
-        warnings = outcome.warnings
-        needRestart = outcome.needRestart
-    }
-}
-
-extension ReloadReport.Changes: CustomStringConvertible {
-    /// The same text as of ``ReloadChanges``.
-    package var description: String {
-        var changes = ReloadChanges()
-        changes.added = added
-        changes.updated = updated
-        changes.repointed = repointed
-        changes.removed = removed
-        changes.untouched = untouched
-        changes.created = created
-        changes.retired = retired
-        changes.node = node ?? []
-        return changes.description
-    }
-}
 
 /// The outcome of a drain as sent over the control socket.
 package struct DrainReport: Codable, Sendable, Hashable {

@@ -1,5 +1,5 @@
 internal import AstraNet
-internal import Glibc
+package import Glibc
 internal import Logging
 internal import NIOCore
 internal import PluginRuntime
@@ -118,7 +118,7 @@ struct ControlConnection: Sendable {
             case .reload:
                 let reload = Task { await host.reload() }
                 let outcome = try await waiting(for: reload) { ReloadAnswer.progress(Nothing()) }
-                try await send(ReloadAnswer.result(ReloadReport(outcome)))
+                try await send(ReloadAnswer.result(outcome))
             case .drain(let vAddr):
                 let drain = try await host.beginDrain(vAddr)
                 let outcome = try await waiting(for: drain) { DrainAnswer.progress(await host.load(of: vAddr)) }
@@ -176,24 +176,41 @@ struct ControlConnection: Sendable {
 }
 
 /// Limits for clients of the control socket.
-struct ControlLimits: Sendable {
+package struct ControlLimits: Sendable {
     /// Maximum connections that are served. The same number of further ones gets the error `busy`.
     var connections = 64
     /// Time for a complete request to arrive.
-    var readTime = Duration.seconds(30)
+    package var readTime = Duration.seconds(30)
     /// Time for the client to read each line.
-    var writeTime = Duration.seconds(10)
+    package var writeTime = Duration.seconds(10)
     /// Time for a rejected client to read the error and close.
     var lingerTime = Duration.seconds(1)
     /// Interval of the progress lines while a client waits for an answer.
     var progressTime = Duration.seconds(1)
+
+    package init(
+        connections: Int = 64, readTime: Duration = Duration.seconds(30), writeTime: Duration = Duration.seconds(10),
+        lingerTime: Duration = Duration.seconds(1), progressTime: Duration = Duration.seconds(1)
+    ) {
+        self.connections = connections
+        self.readTime = readTime
+        self.writeTime = writeTime
+        self.lingerTime = lingerTime
+        self.progressTime = progressTime
+    }
 }
 
 /// The process and the user at the other end of a Unix socket: Linux's `struct ucred`.
-struct PeerCredentials: Sendable {
+package struct PeerCredentials: Sendable {
     var pid: pid_t
     var uid: uid_t
     var gid: gid_t
+
+    package init(pid: pid_t, uid: uid_t, gid: gid_t) {
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+    }
 
     static func of(_ channel: any Channel) async throws -> PeerCredentials {
         guard let options = channel as? any SocketOptionProvider else {
@@ -204,7 +221,7 @@ struct PeerCredentials: Sendable {
         ).get()
     }
 
-    func mayCommand(hostOf user: uid_t) -> Bool { uid == user || uid == 0 }
+    package func mayCommand(hostOf user: uid_t) -> Bool { uid == user || uid == 0 }
 }
 
 extension PluginHost {

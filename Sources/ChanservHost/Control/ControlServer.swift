@@ -1,17 +1,17 @@
 internal import AstraNet
 internal import Glibc
 internal import HostConfiguration
-internal import Logging
+package import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import NIOPosix
-internal import PluginRuntime
+package import PluginRuntime
 
 /// Serves commands on a Unix socket. Each request and each answer line is one JSON object (docs/control.md).
 ///
 /// A client is untrusted until its user is known. Lines, connections and times are limited, and an error of a client
 /// ends only its own connection.
-final class ControlServer: Sendable {
+package final class ControlServer: Sendable {
     typealias Child = NIOAsyncChannel<ByteBuffer, Never>
 
     private struct State {
@@ -29,7 +29,7 @@ final class ControlServer: Sendable {
     /// Listens at `path`.
     ///
     /// - Parameter threads: run the calls that block on the file system.
-    static func start(
+    package static func start(
         at path: String, host: PluginHost, threads: PluginThreads, logger: Logger,
         limits: ControlLimits = ControlLimits()
     ) async throws(ControlSocketError) -> ControlServer {
@@ -99,7 +99,7 @@ final class ControlServer: Sendable {
     var hasEnded: Bool { state.withLockedValue { $0.hasEnded } }
 
     /// Ends all connections and removes the socket.
-    func stop() async {
+    package func stop() async {
         // After releaseSocket() the descriptor may be closed, so another file at the path may have the same inode number.
         if !state.withLockedValue({ $0.isLetGo }) { await removeFile() }
         serving.cancel()

@@ -37,7 +37,7 @@ package struct ControlSocketFile: Sendable {
     private static let backlog: Int32 = 64
 
     /// The listening descriptor. The caller owns it.
-    let descriptor: Int32
+    package let descriptor: Int32
     private let path: String
     /// Identify the file, because another one may replace it at its path.
     private let device: dev_t
@@ -46,7 +46,7 @@ package struct ControlSocketFile: Sendable {
     /// Binds the path and listens. Blocks on the file system.
     ///
     /// - Throws: if another host listens there, the file there is not a socket, or the path cannot be bound.
-    init(binding path: String) throws(ControlSocketError) {
+    package init(binding path: String) throws(ControlSocketError) {
         let what = Self.cannotCreate(path)
         self.path = path
         let lock = try FolderLock(of: path, what)
@@ -112,7 +112,7 @@ package struct ControlSocketFile: Sendable {
     /// is open: after that another file may get the same inode number.
     ///
     /// - Throws: if the socket exists and cannot be removed.
-    func remove() throws(ControlSocketError) {
+    package func remove() throws(ControlSocketError) {
         let what = "cannot remove the control socket \(quoted(path))"
         let lock = try FolderLock(of: path, what)
         defer { lock.unlock() }

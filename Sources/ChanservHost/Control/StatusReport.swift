@@ -156,7 +156,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
 
     package struct LastReload: Codable, Sendable, Hashable {
         package var ageMilliseconds: Int
-        package var outcome: ReloadReport
+        package var outcome: ReloadOutcome
 
         enum CodingKeys: String, CodingKey {
             case ageMilliseconds = "age_ms"
@@ -187,7 +187,7 @@ extension StatusReport {
         reloads = Reloads(
             changed: status.reloads.changed, unchanged: status.reloads.unchanged, refused: status.reloads.refused)
         lastReload = status.lastReload.map {
-            LastReload(ageMilliseconds: $0.age.wholeMilliseconds, outcome: ReloadReport($0.outcome))
+            LastReload(ageMilliseconds: $0.age.wholeMilliseconds, outcome: $0.outcome)
         }
         stopping = status.stop.map {
             Stopping(

@@ -19,6 +19,11 @@ package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Send
     package struct Lead: Hashable, Sendable {
         package let generation: UInt64
         package let instance: Instance
+
+        package init(generation: UInt64, instance: Instance) {
+            self.generation = generation
+            self.instance = instance
+        }
     }
 
     package enum Action: Hashable, Sendable {

@@ -1,4 +1,4 @@
-internal import AstraNet
+package import AstraNet
 public import Chanserv
 internal import ChanservAstraNet
 public import HostConfiguration
@@ -81,7 +81,7 @@ package struct AstraNetHostNetwork: HostNetwork {
 }
 
 extension NodeConfiguration {
-    init(_ node: HostConfiguration.Node) {
+    package init(_ node: HostConfiguration.Node) {
         self.init(environment: node.environment ?? "")
         role =
             switch node.role {

@@ -1,4 +1,4 @@
-internal import HostConfiguration
+package import HostConfiguration
 
 extension HostConfiguration.Node {
     /// Returns the changes that a running host cannot apply, because all links and streams depend on its node. A reload
@@ -7,7 +7,7 @@ extension HostConfiguration.Node {
     ///
     /// - Parameter running: the `node` section at the start of the host.
     /// - Returns: each key, and one line with the value that is still in force.
-    func changesThatNeedARestart(since running: Self) -> [(key: String, warning: String)] {
+    package func changesThatNeedARestart(since running: Self) -> [(key: String, warning: String)] {
         var changes: [(key: String, warning: String)] = []
         if listen != running.listen {
             changes.append(Self.warning("listen", Self.list(listen), stays: Self.list(running.listen)))

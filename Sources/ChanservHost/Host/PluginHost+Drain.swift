@@ -17,7 +17,7 @@ extension PluginHost {
     }
 
     /// Begins a drain as in ``drain(_:)`` and returns its task. Cancelling the caller does not stop the drain.
-    func beginDrain(_ vAddr: String) throws(RouteError) -> Task<DrainOutcome, Never> {
+    package func beginDrain(_ vAddr: String) throws(RouteError) -> Task<DrainOutcome, Never> {
         let route = try route(vAddr)
         if let drain = drains[route.id] { return drain }
         route.service.disable()
@@ -95,6 +95,11 @@ public struct DrainOutcome: Sendable, Hashable {
     public var result: Result
     /// Requests that had not ended in time and were cancelled, with their sources.
     public var cancelled: Int
+
+    package init(result: Result, cancelled: Int) {
+        self.result = result
+        self.cancelled = cancelled
+    }
 }
 
 /// The reason why an operation on a route failed.

@@ -51,7 +51,7 @@ extension PluginHost {
         switch outcome.result {
         case .unchanged:
             reloadCounts.unchanged += 1
-            let text = ReloadOutcome.unchangedText(needRestart: outcome.needRestart)
+            let text = outcome.unchangedText
             logger.info("reload: \(text)", metadata: ["generation": "\(outcome.generation)"])
         case .changed:
             reloadCounts.changed += 1

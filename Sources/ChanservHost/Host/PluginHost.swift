@@ -28,7 +28,7 @@ public actor PluginHost {
     let table: ServingTable
 
     /// The configuration in force; `nil` before the start.
-    var configuration: HostConfiguration?
+    package var configuration: HostConfiguration?
     /// The `node` section at the start. Except for `drain` it stays in force until a restart.
     var startedNode: HostConfiguration.Node?
     var network: (any HostNetwork)?
@@ -42,7 +42,7 @@ public actor PluginHost {
     var formerControls: [ControlServer] = []
     var joins: [Task<Void, Never>] = []
     /// The routes in the order of the file.
-    var routes: [RunningRoute] = []
+    package var routes: [RunningRoute] = []
     var instances: [InstanceKey: RunningInstance] = [:]
     /// Instances that no route uses, until they are destroyed.
     var retiring: [InstanceID: (instance: RunningInstance, task: Task<Void, Never>)] = [:]
@@ -57,7 +57,7 @@ public actor PluginHost {
     var lastReload: (outcome: ReloadOutcome, time: ContinuousClock.Instant)?
     var readySince: ContinuousClock.Instant?
     /// The callers that wait for each reload, by its number.
-    var waiters: [UInt64: [CheckedContinuation<ReloadOutcome, Never>]] = [:]
+    package var waiters: [UInt64: [CheckedContinuation<ReloadOutcome, Never>]] = [:]
     /// Happens when the reload that runs during the shutdown has ended.
     let lastReloadEnded = OneTimeEvent()
     let stopped = OneTimeEvent()

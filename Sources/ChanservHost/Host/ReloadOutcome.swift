@@ -1,6 +1,6 @@
-/// The outcome of a reload.
-public struct ReloadOutcome: Sendable, Hashable {
-    public enum Result: Sendable, Hashable {
+/// The outcome of a reload. Its encoding is sent over the control socket (`docs/control.md`).
+public struct ReloadOutcome: Codable, Sendable, Hashable {
+    public enum Result: String, Codable, Sendable, Hashable {
         /// The configuration and all libraries are unchanged.
         case unchanged
         /// The host has applied ``ReloadOutcome/changes``.
@@ -22,6 +22,11 @@ public struct ReloadOutcome: Sendable, Hashable {
     /// The changed keys of `node` that a reload cannot apply, such as `listen`.
     public var needRestart: [String] = []
 
+    private enum CodingKeys: String, CodingKey {
+        case result, generation, changes, reasons, warnings
+        case needRestart = "need_restart"
+    }
+
     package init(_ result: Result, generation: UInt64) {
         self.result = result
         self.generation = generation
@@ -29,10 +34,20 @@ public struct ReloadOutcome: Sendable, Hashable {
 }
 
 extension ReloadOutcome {
-    /// Returns the text for a reload without a change.
-    ///
-    /// - Parameter keys: the changed keys of `node` that a reload cannot apply.
-    static func unchangedText(needRestart keys: [String]) -> String {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        result = try container.decode(Result.self, forKey: .result)
+        generation = try container.decode(UInt64.self, forKey: .generation)
+        changes = try container.decode(ReloadChanges.self, forKey: .changes)
+        reasons = try container.decode([String].self, forKey: .reasons)
+        warnings = try container.decode([String].self, forKey: .warnings)
+        // An older host does not send it.
+        needRestart = try container.decodeIfPresent([String].self, forKey: .needRestart) ?? []
+    }
+
+    /// The text for a reload without a change.
+    package var unchangedText: String {
+        let keys = needRestart
         guard !keys.isEmpty else { return "nothing has changed" }
         let names = keys.map { "node.\($0)" }.joined(separator: ", ")
         return "nothing was applied: \(names) \(keys.count == 1 ? "needs" : "need") a restart"
@@ -40,7 +55,7 @@ extension ReloadOutcome {
 }
 
 /// The changes of a reload. Each list has the order of the configuration file.
-public struct ReloadChanges: Sendable, Hashable {
+public struct ReloadChanges: Codable, Sendable, Hashable {
     /// New vAddrs.
     public var added: [String] = []
     /// vAddrs with new options and the same instance.
@@ -68,6 +83,21 @@ public struct ReloadChanges: Sendable, Hashable {
         untouched = plan.untouchedRoutes.map(\.vAddr)
         created = plan.create.map(\.description)
         retired = plan.retire.map(\.description)
+    }
+}
+
+extension ReloadChanges {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        added = try container.decode([String].self, forKey: .added)
+        updated = try container.decode([String].self, forKey: .updated)
+        repointed = try container.decode([String].self, forKey: .repointed)
+        removed = try container.decode([String].self, forKey: .removed)
+        untouched = try container.decode([String].self, forKey: .untouched)
+        created = try container.decode([String].self, forKey: .created)
+        retired = try container.decode([String].self, forKey: .retired)
+        // An older host does not send it.
+        node = try container.decodeIfPresent([String].self, forKey: .node) ?? []
     }
 }
 

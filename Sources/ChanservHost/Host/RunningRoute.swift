@@ -1,13 +1,13 @@
-internal import Chanserv
+package import Chanserv
 internal import HostConfiguration
 internal import Logging
 internal import NIOConcurrencyHelpers
 
 /// A bound route.
-struct RunningRoute: Sendable {
+package struct RunningRoute: Sendable {
     let id: RouteID
     var planned: PlannedRoute<RouteOptions>
-    let service: VirtualService
+    package let service: VirtualService
     let log: RouteLog
 }
 

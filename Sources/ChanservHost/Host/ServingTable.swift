@@ -1,23 +1,23 @@
-internal import Chanserv
-internal import HostConfiguration
+package import Chanserv
+package import HostConfiguration
 internal import NIOConcurrencyHelpers
-internal import PluginRuntime
+package import PluginRuntime
 
 /// Identifies a bound route. A vAddr that is removed and added again has a new id.
-typealias RouteID = UInt64
+package typealias RouteID = UInt64
 
 /// Identifies an instance. An instance that is created again for the same key has a new id.
-typealias InstanceID = UInt64
+package typealias InstanceID = UInt64
 
 /// A running instance of a plugin.
-final class RunningInstance: Sendable {
-    let id: InstanceID
+package final class RunningInstance: Sendable {
+    package let id: InstanceID
     let key: InstanceKey
-    let plugin: any ServingInstance
+    package let plugin: any ServingInstance
     /// Happens when no route leads to the instance any more.
-    let released = OneTimeEvent()
+    package let released = OneTimeEvent()
 
-    init(id: InstanceID, key: InstanceKey, plugin: any ServingInstance) {
+    package init(id: InstanceID, key: InstanceKey, plugin: any ServingInstance) {
         self.id = id
         self.key = key
         self.plugin = plugin
@@ -26,7 +26,7 @@ final class RunningInstance: Sendable {
 
 /// Maps routes to plugin instances, by generation, and leads each request to the instance that is current when its body
 /// has arrived. Can be used from any thread.
-final class ServingTable: Sendable {
+package final class ServingTable: Sendable {
     typealias Ledger = Generations<RouteID, InstanceID>
 
     private struct State {
@@ -39,14 +39,14 @@ final class ServingTable: Sendable {
     let open: OpenRequests
     private let state = NIOLockedValueBox(State())
 
-    init(open: OpenRequests) {
+    package init(open: OpenRequests) {
         self.open = open
     }
 
     /// Returns the handler of a bound route. It uses the current instance of each generation.
     ///
     /// - Parameter options: the options of the route.
-    func handler(for route: RouteID, options: RouteOptions) -> some RequestHandler {
+    package func handler(for route: RouteID, options: RouteOptions) -> some RequestHandler {
         RouteHandler(table: self, route: route, options: options)
     }
 
@@ -84,7 +84,7 @@ final class ServingTable: Sendable {
     }
 
     /// Records a route of the next generation before it is bound.
-    func prepare(_ route: RouteID, _ instance: RunningInstance) {
+    package func prepare(_ route: RouteID, _ instance: RunningInstance) {
         // The lease must exist before a request can find the instance.
         open.open(instance: instance.id)
         state.withLockedValue { state in
@@ -94,7 +94,7 @@ final class ServingTable: Sendable {
     }
 
     /// Removes a prepared route after it was unbound.
-    func abandon(_ route: RouteID) {
+    package func abandon(_ route: RouteID) {
         state.withLockedValue { $0.ledger.abandon(route) }
     }
 
@@ -106,7 +106,7 @@ final class ServingTable: Sendable {
     /// Replaces the mapping for new requests.
     ///
     /// - Returns: the instances that no current route uses. The caller retires them.
-    func publish(_ routes: [RouteID: RunningInstance]) -> [RunningInstance] {
+    package func publish(_ routes: [RouteID: RunningInstance]) -> [RunningInstance] {
         for instance in routes.values { open.open(instance: instance.id) }
         let (gone, released) = state.withLockedValue { state in
             for instance in routes.values { state.instances[instance.id] = instance }
@@ -128,12 +128,12 @@ final class ServingTable: Sendable {
     }
 
     /// Records that a removed route is unbound and its requests have ended or were cancelled.
-    func left(_ route: RouteID) {
+    package func left(_ route: RouteID) {
         perform { $0.left(route) }
     }
 
     /// The number of the current generation.
-    var generation: UInt64 { state.withLockedValue { $0.ledger.current.number } }
+    package var generation: UInt64 { state.withLockedValue { $0.ledger.current.number } }
 
     private func perform(_ body: (inout Ledger) -> Ledger.Action?) {
         let released = state.withLockedValue { state -> RunningInstance? in

@@ -120,16 +120,16 @@ public final class ServiceManager: Sendable {
 }
 
 /// Loop that reports liveness while checks succeed.
-enum Watchdog {
+package enum Watchdog {
     /// Calls `ping` at each tick if `isAlive` returns `true`.
-    static func run(
+    package static func run(
         _ ticks: some AsyncSequence<Void, Never>, isAlive: () async -> Bool, ping: () -> Void
     ) async {
         for await _ in ticks where await isAlive() && !Task.isCancelled { ping() }
     }
 
     /// Waits until every event loop has run a task. Returns `false` if an event loop has shut down.
-    static func eventLoopsTurn() async -> Bool {
+    package static func eventLoopsTurn() async -> Bool {
         do {
             for loop in MultiThreadedEventLoopGroup.singleton.makeIterator() { try await loop.submit {}.get() }
             return true

@@ -1,7 +1,7 @@
-internal import PluginRuntime
+package import PluginRuntime
 
 /// Library that was read and checked, for worker processes to load. None of its code has run in this process.
-final class ExaminedLibrary: Sendable {
+package final class ExaminedLibrary: Sendable {
     /// Path of the file it was read from.
     let path: String
     let digest: PluginDigest
@@ -11,7 +11,7 @@ final class ExaminedLibrary: Sendable {
     let image: SealedFile
 
     /// - Throws: ``ProcessError`` if the system has no memory for the bytes.
-    init(_ file: PluginFile) throws(ProcessError) {
+    package init(_ file: PluginFile) throws(ProcessError) {
         path = file.path
         digest = file.digest
         size = file.bytes.count

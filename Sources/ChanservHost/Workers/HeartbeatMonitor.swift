@@ -4,11 +4,14 @@ internal import HostConfiguration
 ///
 /// It counts checks without a report, not time. If the host itself pauses (a suspended machine, a debugger), no checks
 /// take place, and the reports of that time are read before the next check.
-struct HeartbeatMonitor: Sendable, Hashable {
+package struct HeartbeatMonitor: Sendable, Hashable {
+
+    package init() {
+    }
     /// Interval of a worker's reports: 1 s. With the minimum timeout, the interval between two checks contains a report.
     static let reportInterval = IsolationOptions.minimumHeartbeatTimeout / missedLimit
     /// Number of consecutive checks without a report after which the process is considered dead.
-    static let missedLimit = 4
+    package static let missedLimit = 4
 
     private var reports = 0
     private var silentChecks = 0
@@ -18,7 +21,7 @@ struct HeartbeatMonitor: Sendable, Hashable {
 
     /// - Parameter reports: total number of reports so far.
     /// - Returns: whether the process is considered dead.
-    mutating func look(reports: Int) -> Bool {
+    package mutating func look(reports: Int) -> Bool {
         silentChecks = reports == self.reports ? silentChecks + 1 : 0
         self.reports = reports
         return silentChecks >= Self.missedLimit

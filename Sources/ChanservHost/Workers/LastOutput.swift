@@ -1,5 +1,8 @@
 /// Last output line of a process, which may explain why it could not start.
-struct LastOutput: Sendable, CustomStringConvertible {
+package struct LastOutput: Sendable, CustomStringConvertible {
+
+    package init() {
+    }
     /// Maximum number of bytes of the line that the reason includes.
     static let lineLimit = 500
     /// Texts with which runtimes begin their message when they end a process. The lines after it are stack traces.
@@ -8,7 +11,7 @@ struct LastOutput: Sendable, CustomStringConvertible {
     private var line: String?
     private var isFinal = false
 
-    mutating func printed(_ line: ArraySlice<UInt8>) {
+    package mutating func printed(_ line: ArraySlice<UInt8>) {
         guard !isFinal else { return }
         let (_, text) = WorkerOutput.level(of: line)
         guard !text.isEmpty else { return }
@@ -18,11 +21,11 @@ struct LastOutput: Sendable, CustomStringConvertible {
     }
 
     /// Discards the line and ignores further output, because the process has started.
-    mutating func hasStarted() {
+    package mutating func hasStarted() {
         line = nil
         isFinal = true
     }
 
     /// Suffix for a reason. Empty if the process printed nothing.
-    var description: String { line.map { "; its last output: \($0)" } ?? "" }
+    package var description: String { line.map { "; its last output: \($0)" } ?? "" }
 }

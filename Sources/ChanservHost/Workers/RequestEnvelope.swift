@@ -1,6 +1,5 @@
-internal import Chanserv
-internal import NIOCore
-internal import PluginRuntime
+package import Chanserv
+package import NIOCore
 
 /// Request from a host to its worker. The envelope contains the facts that the worker cannot determine itself, followed
 /// by the body.
@@ -8,7 +7,7 @@ internal import PluginRuntime
 /// Format: seven texts, each with a u16 length: vAddr, remote address, peer address, identity, meta, bucket, trace
 /// parent. Then the remaining time as i64 nanoseconds (-1 for no deadline), then the body. All integers are big-endian.
 /// A missing tag has the length 65,535.
-struct RequestEnvelope: Hashable {
+package struct RequestEnvelope: Hashable {
     var vAddr: String
     var remoteAddress: String
     var context = RequestContext()
@@ -16,19 +15,19 @@ struct RequestEnvelope: Hashable {
 
     private static let missing = UInt16.max
 
-    init(vAddr: String, remoteAddress: String, context: RequestContext = RequestContext(), body: ByteBuffer) {
+    package init(vAddr: String, remoteAddress: String, context: RequestContext = RequestContext(), body: ByteBuffer) {
         self.vAddr = vAddr
         self.remoteAddress = remoteAddress
         self.context = context
         self.body = body
     }
 
-    init(_ request: Request) {
+    package init(_ request: Request) {
         self.init(
             vAddr: request.vAddr, remoteAddress: request.remoteAddress, context: request.context, body: request.body)
     }
 
-    func write(into buffer: inout ByteBuffer) {
+    package func write(into buffer: inout ByteBuffer) {
         let texts: [String?] = [
             vAddr, remoteAddress, context.peerAddress, context.identity, context.meta, context.bucket,
             context.traceParent,
@@ -49,7 +48,7 @@ struct RequestEnvelope: Hashable {
     }
 
     /// Returns `nil` if the bytes are not an envelope.
-    init?(reading buffer: ByteBuffer) {
+    package init?(reading buffer: ByteBuffer) {
         var rest = buffer
         guard let vAddr = Self.readText(&rest) ?? nil, let remoteAddress = Self.readText(&rest) ?? nil,
             let peerAddress = Self.readText(&rest) ?? nil, let identity = Self.readText(&rest) ?? nil,
@@ -69,35 +68,5 @@ struct RequestEnvelope: Hashable {
         guard let length: UInt16 = buffer.readInteger() else { return nil }
         if length == missing { return .some(nil) }
         return buffer.readString(length: Int(length)).map { .some($0) }
-    }
-}
-
-/// Error from a worker to its host: the letter of the code, which decides whether the error counts as a failure, then
-/// the message.
-enum ErrorEnvelope {
-    static func text(of error: any Error) -> String {
-        guard let error = error as? PluginError else { return "i\(error)" }
-        return "\(error.code.letter)\(error.message)"
-    }
-
-    /// Returns the plugin's error that the worker sent.
-    static func error(from text: String) -> PluginError {
-        guard let letter = text.first, let code = PluginError.Code(letter: letter) else {
-            return PluginError(.internal, text)
-        }
-        return PluginError(code, String(text.dropFirst()))
-    }
-}
-
-extension PluginError.Code {
-    private static let letters: [(Self, Character)] = [
-        (.badRequest, "b"), (.notFound, "n"), (.busy, "y"), (.internal, "i"), (.withdrawn, "w"), (.crashed, "c"),
-    ]
-
-    fileprivate var letter: Character { Self.letters.first { $0.0 == self }?.1 ?? "i" }
-
-    fileprivate init?(letter: Character) {
-        guard let code = Self.letters.first(where: { $0.1 == letter })?.0 else { return nil }
-        self = code
     }
 }

@@ -1,12 +1,15 @@
 /// Delay before a process that has ended is started again: short after a long life, growing if the process keeps
 /// ending. The time and the random number are arguments.
-struct RestartBackoff: Sendable, Hashable {
+package struct RestartBackoff: Sendable, Hashable {
+
+    package init() {
+    }
     /// First pause: 100 ms.
-    static let firstPause = Duration.milliseconds(100)
+    package static let firstPause = Duration.milliseconds(100)
     /// Maximum pause: 30 s.
-    static let longestPause = Duration.seconds(30)
+    package static let longestPause = Duration.seconds(30)
     /// Lifetime after which the backoff starts with the first pause again: 10 s.
-    static let recovery = Duration.seconds(10)
+    package static let recovery = Duration.seconds(10)
 
     /// Number of consecutive ends without a long life in between.
     private(set) var ends = 0
@@ -17,7 +20,7 @@ struct RestartBackoff: Sendable, Hashable {
     ///   - lifetime: time for which the process was ready; zero if it never was.
     ///   - chance: random number from 0 to 1. It spreads the restarts of processes that ended at the same time.
     /// - Returns: the pause before the restart.
-    mutating func ended(after lifetime: Duration, chance: Double) -> Duration {
+    package mutating func ended(after lifetime: Duration, chance: Double) -> Duration {
         if lifetime >= Self.recovery { ends = 0 }
         ends += 1
         var pause = Self.firstPause

@@ -1,8 +1,8 @@
 internal import FoundationEssentials
-internal import PluginRuntime
+package import PluginRuntime
 
 /// Command of a host to a running worker: a line of JSON on the control connection.
-enum WorkerCommand: Codable, Sendable, Hashable {
+package enum WorkerCommand: Codable, Sendable, Hashable {
     /// Offer the instance also under this name, with this encoding of frames.
     case offer(name: String, compression: Bool, batchSize: Int)
     /// Destroy the instance and end. The worker ends requests that are still open.
@@ -10,7 +10,7 @@ enum WorkerCommand: Codable, Sendable, Hashable {
 }
 
 /// Report of a worker to its host: a line of JSON on the control connection.
-enum WorkerReport: Codable, Sendable, Hashable {
+package enum WorkerReport: Codable, Sendable, Hashable {
     /// The instance and the node are ready.
     case ready(name: String, version: String)
     /// Loading the library or creating an instance failed.
@@ -28,7 +28,7 @@ enum WorkerReport: Codable, Sendable, Hashable {
 }
 
 /// Encoding of messages as lines of JSON.
-enum WorkerLine {
+package enum WorkerLine {
     /// Maximum length of a line in bytes. The senders limit the length of their messages.
     static let limit = 1 << 16
 
@@ -36,18 +36,18 @@ enum WorkerLine {
     private static let textLimit = 1_000
 
     /// Makes a worker's text printable and truncates it.
-    static func brief(_ text: String) -> String {
+    package static func brief(_ text: String) -> String {
         let bytes = Array(text.utf8)
         return WorkerOutput.printable(bytes.prefix(textLimit)) + (bytes.count > textLimit ? "…" : "")
     }
 
-    static func encode(_ message: some Encodable) -> [UInt8] {
+    package static func encode(_ message: some Encodable) -> [UInt8] {
         // The messages contain only plain values, so the encoding cannot fail.
         guard let data = try? JSONEncoder().encode(message) else { return [] }
         return [UInt8](data) + [UInt8(ascii: "\n")]
     }
 
-    static func decode<Message: Decodable>(_ line: some Collection<UInt8>, as: Message.Type) -> Message? {
+    package static func decode<Message: Decodable>(_ line: some Collection<UInt8>, as: Message.Type) -> Message? {
         try? JSONDecoder().decode(Message.self, from: Data(line))
     }
 }

@@ -1,5 +1,5 @@
 internal import HostConfiguration
-internal import Logging
+package import Logging
 internal import NIOConcurrencyHelpers
 internal import PluginRuntime
 
@@ -7,7 +7,7 @@ internal import PluginRuntime
 ///
 /// A line may begin with its level, `<0>` to `<7>`, in the notation of sd-daemon(3). The worker's own log does this.
 /// The plugin or its runtime printed all other lines; they are logged at level info.
-final class WorkerOutput: Sendable {
+package final class WorkerOutput: Sendable {
     /// Maximum length of a line in bytes. Longer lines are split.
     static let lineLimit = 16_384
     /// Maximum number of lines and bytes that are logged per second. Further lines are counted and dropped.
@@ -82,7 +82,7 @@ final class WorkerOutput: Sendable {
     }
 
     /// Splits the level prefix `<N>` from a line.
-    static func level(of line: ArraySlice<UInt8>) -> (Logger.Level, ArraySlice<UInt8>) {
+    package static func level(of line: ArraySlice<UInt8>) -> (Logger.Level, ArraySlice<UInt8>) {
         let start = line.startIndex
         guard line.count >= 3, line[start] == UInt8(ascii: "<"), line[start + 2] == UInt8(ascii: ">"),
             case let digit = line[start + 1], (UInt8(ascii: "0")...UInt8(ascii: "7")).contains(digit)

@@ -1,11 +1,11 @@
 internal import CChanservPlugin
 internal import NIOConcurrencyHelpers
-internal import NIOCore
+package import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
 /// Frames that one instance has lent to the host and whose release function has not returned.
-final class LentFrames: Sendable {
+package final class LentFrames: Sendable {
     private struct State {
         var frames = 0
         var bytes = 0
@@ -16,10 +16,10 @@ final class LentFrames: Sendable {
     }
 
     /// Default maximum number of bytes that one instance may have lent: 64 MiB. The host copies frames beyond that.
-    static let bytesLimit = 64 << 20
+    package static let bytesLimit = 64 << 20
 
     /// Happens after ``end()`` as soon as no frame is lent.
-    let allReturned = OneTimeEvent()
+    package let allReturned = OneTimeEvent()
     private let bytesLimit: Int
     private let state = NIOLockedValueBox(State())
 
@@ -41,7 +41,7 @@ final class LentFrames: Sendable {
     ///   - release: function of the plugin. The host calls it once, when the buffers are no longer used.
     ///   - argument: argument of `release`.
     /// - Returns: buffers over the memory, in order. `nil` if the frame must be copied; no lease has begun then.
-    func lend(
+    package func lend(
         _ data: UnsafeRawPointer, size: Int, context: PluginContext, release: @escaping Lease.Release,
         argument: UnsafeMutableRawPointer?
     ) -> [ByteBuffer]? {
@@ -62,7 +62,7 @@ final class LentFrames: Sendable {
     ///
     /// Called at the end of an instance, before destroy. The owner of the outgoing buffers then copies or drops the
     /// remaining ones.
-    func end() {
+    package func end() {
         let isOver = state.withLockedValue { state in
             state.isEnding = true
             return state.frames == 0
@@ -116,8 +116,8 @@ final class LentFrames: Sendable {
 }
 
 /// One lent frame. The host may read the memory from ``begin(pieces:)`` until the last buffer over it is dropped.
-final class Lease: Sendable {
-    typealias Release = @convention(c) (UnsafeMutableRawPointer?) -> Void
+package final class Lease: Sendable {
+    package typealias Release = @convention(c) (UnsafeMutableRawPointer?) -> Void
 
     fileprivate let context: PluginContext
     fileprivate let size: Int

@@ -1,18 +1,18 @@
 internal import CChanservPlugin
 internal import Glibc
-internal import Logging
+package import Logging
 internal import NIOConcurrencyHelpers
 
 /// State that every call into one instance needs: the functions, the executor, and the time limits.
-final class PluginContext: Sendable {
+package final class PluginContext: Sendable {
     /// Name of the plugin in the configuration.
     let name: String
     let descriptor: PluginDescriptor
-    let executor: any PluginExecutor
+    package let executor: any PluginExecutor
     let logger: Logger
     let counters = PluginCounters()
     /// Frames that the instance has lent to the host. The host calls destroy only after `end()` and `allReturned`.
-    let lent: LentFrames
+    package let lent: LentFrames
     /// Maximum duration of a turn in nanoseconds (200 µs). Then other objects get a turn.
     static let turn: UInt64 = 200_000
     /// Decides whether calls may run on event loops. `nil` if the plugin or the operator does not allow it.
@@ -25,7 +25,7 @@ final class PluginContext: Sendable {
     private let onStuck: (@Sendable (String) -> Void)?
     fileprivate let onKillTimeout: (@Sendable (String) -> Void)?
 
-    init(
+    package init(
         name: String, descriptor: PluginDescriptor, executor: any PluginExecutor, logger: Logger,
         configuration: PluginInstance.Configuration
     ) {
@@ -177,9 +177,9 @@ final class PluginContext: Sendable {
 
 extension PluginContext {
     /// Number of frames that the instance has lent and that are not released.
-    var lentFrames: Int { lent.frames }
+    package var lentFrames: Int { lent.frames }
     /// Size of those frames in bytes.
-    var lentBytes: Int { lent.bytes }
+    package var lentBytes: Int { lent.bytes }
 
     /// Reports a function that has exceeded `killAfter`.
     func exceededKillTimeout(_ function: StaticString, after duration: UInt64) {

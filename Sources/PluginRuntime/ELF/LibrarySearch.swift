@@ -44,6 +44,13 @@ package struct LibrarySearch {
         package var besideThePlugin: String?
         /// Files of this name that the linker rejects, with the reasons.
         package var refused: [String] = []
+
+        package init(name: String, neededBy: String? = nil, besideThePlugin: String? = nil, refused: [String] = []) {
+            self.name = name
+            self.neededBy = neededBy
+            self.besideThePlugin = besideThePlugin
+            self.refused = refused
+        }
     }
 
     /// Library whose needed libraries are searched.

@@ -31,6 +31,11 @@ package final class PluginStore: Sendable {
         package var copies = 0
         /// Total size of their files in bytes.
         package var bytes = 0
+
+        package init(copies: Int = 0, bytes: Int = 0) {
+            self.copies = copies
+            self.bytes = bytes
+        }
     }
 
     private struct State {

@@ -1,9 +1,8 @@
+import ChanservHost
 import Foundation
+import PluginRuntime
 import TestSupport
 import Testing
-
-@testable import ChanservHost
-@testable import PluginRuntime
 
 /// The timeouts of the control socket, shortened for the tests.
 @Suite struct ControlLimitsTests {

@@ -1,9 +1,8 @@
+import ChanservHost
+import HostConfiguration
 import NIOCore
 import NIOEmbedded
 import Testing
-
-@testable import ChanservHost
-@testable import HostConfiguration
 
 @Suite struct ControlRequestTests {
     @Test(arguments: [

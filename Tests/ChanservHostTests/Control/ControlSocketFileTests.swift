@@ -1,8 +1,8 @@
+import ChanservHost
 import Foundation
 import NIOConcurrencyHelpers
+import TestSupport
 import Testing
-
-@testable import ChanservHost
 
 /// The file of the control socket. Several hosts may try to create it at the same time.
 @Suite struct ControlSocketFileTests {

@@ -1,6 +1,5 @@
+import ChanservHost
 import Testing
-
-@testable import ChanservHost
 
 @Suite struct GenerationsTests {
     typealias Ledger = Generations<String, Int>

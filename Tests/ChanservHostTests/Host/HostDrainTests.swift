@@ -1,10 +1,10 @@
 import AstraNet
 import Chanserv
 import ChanservAstraNet
+import ChanservHost
+import PluginRuntime
+import TestSupport
 import Testing
-
-@testable import ChanservHost
-@testable import PluginRuntime
 
 /// Draining and enabling routes while clients use them.
 @Suite struct HostDrainTests {

@@ -1,15 +1,14 @@
 import AstraNet
 import Chanserv
 import ChanservAstraNet
+import ChanservHost
 import Foundation
+import HostConfiguration
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore
 import TestSupport
 import Testing
-
-@testable import ChanservHost
-@testable import HostConfiguration
 
 typealias Isolation = IsolationOptions.Isolation
 

@@ -1,10 +1,9 @@
 import AstraNet
 import Chanserv
 import ChanservAstraNet
+import ChanservHost
 import Foundation
 import Testing
-
-@testable import ChanservHost
 
 @Suite(.timeLimit(.minutes(2))) struct HostLifeTests {
     // MARK: Shutdown

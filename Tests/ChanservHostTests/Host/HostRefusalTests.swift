@@ -1,8 +1,7 @@
 import Chanserv
+import ChanservHost
 import Foundation
 import Testing
-
-@testable import ChanservHost
 
 /// Starts, reloads and checks with an invalid configuration or plugin.
 @Suite(.timeLimit(.minutes(2))) struct HostRefusalTests {

@@ -1,8 +1,7 @@
 import Chanserv
+import ChanservHost
 import Foundation
 import Testing
-
-@testable import ChanservHost
 
 @Suite(.timeLimit(.minutes(2))) struct HostReloadTests {
     @Test(arguments: Isolation.allCases)
@@ -190,7 +189,7 @@ import Testing
             let name = try #require(outcome.changes.created.first)
             #expect(outcome.changes.retired == [name])
             #expect("\(outcome.changes)" == "repointed stream; restarted \(name); 0 untouched")
-            #expect("\(ReloadReport(outcome).changes)" == "\(outcome.changes)")
+            #expect(try JSONDecoder().decode(ReloadOutcome.self, from: Data(ControlJSON.line(outcome))) == outcome)
         }
     }
 

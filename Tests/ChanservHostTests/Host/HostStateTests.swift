@@ -1,11 +1,10 @@
 import AstraNet
 import Chanserv
 import ChanservAstraNet
+import ChanservHost
 import Foundation
 import NIOConcurrencyHelpers
 import Testing
-
-@testable import ChanservHost
 
 /// A reload that fails at any step changes neither the status of the host nor its offers.
 @Suite(.timeLimit(.minutes(2))) struct HostStateTests {

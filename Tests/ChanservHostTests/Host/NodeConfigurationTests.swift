@@ -1,7 +1,6 @@
 import AstraNet
+import HostConfiguration
 import Testing
-
-@testable import HostConfiguration
 
 /// The options under `node`, except the addresses.
 @Suite struct NodeConfigurationTests {

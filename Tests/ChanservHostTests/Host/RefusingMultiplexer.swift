@@ -1,8 +1,7 @@
 import Chanserv
+import ChanservHost
+import HostConfiguration
 import NIOConcurrencyHelpers
-
-@testable import ChanservHost
-@testable import HostConfiguration
 
 /// A multiplexer that refuses to bind one name.
 final class RefusingMultiplexer: Multiplexer {

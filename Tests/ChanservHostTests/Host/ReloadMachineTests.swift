@@ -1,6 +1,5 @@
+import ChanservHost
 import Testing
-
-@testable import ChanservHost
 
 @Suite struct ReloadMachineTests {
     @Test func `a request while idle begins a reload`() {

@@ -1,6 +1,5 @@
+import ChanservHost
 import Testing
-
-@testable import ChanservHost
 
 @Suite struct ReloadTransactionTests {
     typealias Action = ReloadTransaction.Action

@@ -1,11 +1,11 @@
 import Chanserv
+import ChanservHost
+import HostConfiguration
 import NIOConcurrencyHelpers
 import NIOCore
+import PluginRuntime
+import TestSupport
 import Testing
-
-@testable import ChanservHost
-@testable import HostConfiguration
-@testable import PluginRuntime
 
 /// How requests are routed to instances, and how long they lease them.
 @Suite("Serving table", .timeLimit(.minutes(1)))

@@ -1,8 +1,7 @@
+import ChanservHost
 import Foundation
 import NIOConcurrencyHelpers
 import Testing
-
-@testable import ChanservHost
 
 @Suite(.serialized) struct SignalTests {
     typealias Action = SignalMachine.Action

@@ -1,6 +1,5 @@
+import ChanservHost
 import Testing
-
-@testable import ChanservHost
 
 @Suite struct NotifyMessageTests {
     @Test func `messages are lines of the form NAME=value`() {

@@ -1,8 +1,7 @@
+import ChanservHost
 import NIOConcurrencyHelpers
+import PluginRuntime
 import Testing
-
-@testable import ChanservHost
-@testable import PluginRuntime
 
 /// When the host sends watchdog messages to the service manager.
 @Suite struct WatchdogTests {

@@ -1,10 +1,9 @@
+import ChanservHost
+import HostConfiguration
 import Logging
 import NIOCore
+import PluginRuntime
 import Testing
-
-@testable import ChanservHost
-@testable import HostConfiguration
-@testable import PluginRuntime
 
 /// Messages between a host and its workers, and the back-off of restarts. No test starts a process.
 @Suite struct WorkerValueTests {

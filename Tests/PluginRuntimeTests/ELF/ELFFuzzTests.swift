@@ -1,6 +1,5 @@
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 /// Reading a damaged file ends with a result or an error. Out-of-bounds reads and overflows would trap.
 @Suite("ELF examination of damaged files") struct ELFFuzzTests {

@@ -1,8 +1,7 @@
 import Foundation
+import PluginRuntime
 import TestSupport
 import Testing
-
-@testable import PluginRuntime
 
 /// The examination of library files, which runs none of their code.
 @Suite("ELF examination") struct ELFLibraryTests {

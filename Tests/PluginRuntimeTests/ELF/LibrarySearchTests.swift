@@ -1,8 +1,7 @@
 import Foundation
+import PluginRuntime
 import TestSupport
 import Testing
-
-@testable import PluginRuntime
 
 /// The search rules of ld.so(8), with compiled libraries and imaginary paths.
 @Suite("The search for needed libraries") struct LibrarySearchTests {

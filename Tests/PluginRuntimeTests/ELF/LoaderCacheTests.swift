@@ -1,7 +1,6 @@
 import Foundation
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 @Suite("The linker's cache") struct LoaderCacheTests {
     private static func number(_ value: Int, _ size: Int = 4) -> [UInt8] {

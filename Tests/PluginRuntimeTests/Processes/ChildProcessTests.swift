@@ -1,7 +1,6 @@
 import Glibc
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 /// Child processes that are watched through a pidfd.
 @Suite(.timeLimit(.minutes(1))) struct ChildProcessTests {

@@ -1,8 +1,7 @@
 import Glibc
 import NIOConcurrencyHelpers
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 /// Reading lines from pipes.
 @Suite(.timeLimit(.minutes(2))) struct LineReaderTests {

@@ -1,7 +1,6 @@
 import Glibc
+import PluginRuntime
 import Testing
-
-@testable import PluginRuntime
 
 @Suite struct SealedFileTests {
     @Test(arguments: [0, 1, 100_000])

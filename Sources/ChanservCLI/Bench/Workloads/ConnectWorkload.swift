@@ -1,6 +1,5 @@
 import Chanserv
 import Histogram
-import PluginConformance
 
 /// Measures the latency and the rate of small requests, which several callers post one after the other.
 struct ConnectWorkload: Workload {

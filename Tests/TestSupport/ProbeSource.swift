@@ -2,7 +2,7 @@
 ///
 /// The request is `COMMAND NUMBER`. The request `stats` has one frame `key=value …`. The plugin frees no object, so
 /// that a call on a closed object is counted and does not crash.
-let probeSource = #"""
+package let probeSource = #"""
     #define _GNU_SOURCE
     #include <pthread.h>
     #include <stdatomic.h>
