@@ -33,7 +33,7 @@ import Testing
         }
         try await offers("stream", of: node, count: 2)
         let client = Client(multiplexer: AstraNetMultiplexer(node))
-        let (isUnderWay, isOver) = (Event(), Event())
+        let (isUnderWay, isOver) = (ChanservHost.Event(), ChanservHost.Event())
         let clients = Task {
             try await withThrowingTaskGroup(of: Int.self) { group in
                 for _ in 0..<4 {

@@ -42,7 +42,7 @@ struct PluginThreadsTests {
         let onThreads = await Task(executorPreference: threads) {
             let before = threads.isCurrent
             await Task.yield()
-            _ = await Event().wait(until: .now)
+            _ = await ChanservHost.Event().wait(until: .now)
             return (before, threads.isCurrent)
         }.value
         #expect(onThreads == (true, true))
@@ -75,7 +75,7 @@ struct PluginThreadsTests {
 
     @Test func `urgent work runs while all threads are blocked`() async {
         let threads = PluginThreads(name: "urgent", limit: 1)
-        let held = Event()
+        let held = ChanservHost.Event()
         let gate = ConditionLock(value: 0)
         threads.submit {
             held.happened()
@@ -123,7 +123,7 @@ struct PluginThreadsTests {
 
     @Test func `a thread with a stuck call is replaced until the call returns`() async {
         let threads = PluginThreads(name: "stuck", limit: 1)
-        let held = Event()
+        let held = ChanservHost.Event()
         let gate = ConditionLock(value: 0)
         threads.submit {
             held.happened()
@@ -131,7 +131,7 @@ struct PluginThreadsTests {
             gate.unlock()
         }
         await held.wait()
-        let passed = Event()
+        let passed = ChanservHost.Event()
         threads.submit { passed.happened() }
         #expect(threads.isBehind)
         threads.callIsStuck(isUrgent: false)
@@ -159,7 +159,7 @@ struct PluginThreadsTests {
                 }
             }
         }
-        let passed = Event()
+        let passed = ChanservHost.Event()
         let gate = ConditionLock(value: 0)
         threads.submit {
             threads.submitUnhurried { passed.happened() }
