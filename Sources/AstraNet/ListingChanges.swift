@@ -53,7 +53,7 @@ public struct ListingChanges: AsyncSequence, Sendable {
 }
 
 /// Notifies the iterators of listing changes. Without iterators a change costs one atomic load.
-final class ListingWatchers: Sendable {
+package final class ListingWatchers: Sendable {
     private struct Entry {
         var hasChanged = false
         var waiter: Waiter?
@@ -118,7 +118,7 @@ final class ListingWatchers: Sendable {
     }
 
     /// The number of watchers.
-    var count: Int { state.withLockedValue { $0.entries.count } }
+    package var count: Int { state.withLockedValue { $0.entries.count } }
 
     private func addWatcher() -> UInt64 {
         state.withLockedValue { state in

@@ -32,6 +32,13 @@ public struct MeshListing: Sendable, Hashable {
         public var streams = 0
         /// Streams that failed because `maximumBufferedPerLink` or `maximumBuffered` was reached.
         public var overfull = 0
+
+        package init(links: Int = 0, services: Int = 0, streams: Int = 0, overfull: Int = 0) {
+            self.links = links
+            self.services = services
+            self.streams = streams
+            self.overfull = overfull
+        }
     }
 
     /// All links whose handshake is complete, ordered by peer.

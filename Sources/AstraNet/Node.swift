@@ -14,7 +14,7 @@ public final class Node: Sendable {
     /// The identity of this process on the mesh. It is new at each start.
     public var id: HostID { core.id }
 
-    let core: NodeCore
+    package let core: NodeCore
     private let servers = NIOLockedValueBox<[any Channel]>([])
 
     /// Creates a node. It has no links until it listens or joins.

@@ -4,9 +4,9 @@ import NIOConcurrencyHelpers
 ///
 /// A signal without a waiting task is stored, at most one. A task that checks its state, finds nothing and then waits
 /// therefore misses no signal. It must check its state again after each wait.
-final class Event: Sendable {
+package final class Event: Sendable {
     /// Why a wait ended.
-    enum Outcome: Sendable {
+    package enum Outcome: Sendable {
         case signalled
         case expired
         case cancelled
@@ -25,8 +25,10 @@ final class Event: Sendable {
 
     private let storage = NIOLockedValueBox(Storage())
 
+    package init() {}
+
     /// Wakes the waiting task, or the next task that waits.
-    func signal() {
+    package func signal() {
         let waiter = storage.withLockedValue { storage in
             let waiter = storage.waiter.take()
             storage.signalled = waiter == nil
@@ -38,7 +40,7 @@ final class Event: Sendable {
     /// Waits for a signal, the deadline (`nil` for none) or the cancellation of the task.
     ///
     /// - Parameter surroundings: the clock of the deadline.
-    nonisolated(nonsending) func wait(
+    package nonisolated(nonsending) func wait(
         deadline: ContinuousClock.Instant? = nil, _ surroundings: NetworkEnvironment = .system
     ) async -> Outcome {
         let number = storage.withLockedValue { storage -> UInt64? in

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// Cancelling a request or a source releases it at once at both ends and affects no other.
 @Suite(.timeLimit(.minutes(5))) struct CancellationTests {

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// Each option of `Client.Configuration` has its documented effect.
 @Suite(.timeLimit(.minutes(5))) struct ClientOptionTests {

@@ -1,7 +1,6 @@
 import CLZ4
+import Chanserv
 import Testing
-
-@testable import Chanserv
 
 /// Compression of large payloads in pieces.
 @Suite struct CompressedPiecesTests {

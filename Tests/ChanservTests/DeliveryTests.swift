@@ -1,8 +1,7 @@
+import Chanserv
 import Foundation
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// Behaviour that does not depend on how sources are delivered.
 @Suite(.timeLimit(.minutes(5))) struct DeliveryTests {

@@ -1,8 +1,7 @@
+import Chanserv
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// Requests whose body is sent with the dial, and requests whose body is too large for that.
 @Suite struct EagerRequestTests {

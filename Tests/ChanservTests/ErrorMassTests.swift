@@ -1,6 +1,5 @@
+import Chanserv
 import Testing
-
-@testable import Chanserv
 
 @Suite struct ErrorMassTests {
     private let start = ContinuousClock.now

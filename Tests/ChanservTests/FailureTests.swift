@@ -1,8 +1,7 @@
+import Chanserv
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// Failures of requests and sources: each one reaches the client as its own error and never looks like a normal end.
 @Suite(.timeLimit(.minutes(5))) struct FailureTests {

@@ -1,8 +1,7 @@
+import Chanserv
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// A clock that moves only when a test advances it.
 final class ManualClock: Sendable {

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 @Suite struct FrameBatchTests {
     /// A frame of zero bytes that is written into the batch directly, without a copy.

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// `FrameBoundaries` counts the frames in forwarded bytes, wherever these are split.
 @Suite struct FrameWalkTests {

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 @Suite struct FrameCodecTests {
     private static func encode(_ payloads: [[UInt8]], compression: Bool) throws -> ByteBuffer {

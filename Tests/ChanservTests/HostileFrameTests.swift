@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 @Suite struct HostileFrameTests {
     private func bytes(_ length: UInt64, _ payload: [UInt8] = []) -> ByteBuffer {

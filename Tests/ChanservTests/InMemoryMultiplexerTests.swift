@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 @Suite(.timeLimit(.minutes(5))) struct InMemoryMultiplexerTests {
     private let network = InMemoryMultiplexer(window: 100)

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// The set of open requests: queries, used instances, waits and deadlines.
 @Suite(.timeLimit(.minutes(5))) struct OpenRequestsTests {

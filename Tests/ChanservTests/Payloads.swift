@@ -1,6 +1,5 @@
+import Chanserv
 import NIOCore
-
-@testable import Chanserv
 
 /// Test payloads: every size at which the encoding changes, and every kind that is encoded differently.
 enum Payloads {

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// One request at the server and its sources.
 @Suite(.timeLimit(.minutes(5))) struct RequestScopeTests {

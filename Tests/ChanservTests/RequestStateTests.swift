@@ -1,6 +1,5 @@
+import Chanserv
 import Testing
-
-@testable import Chanserv
 
 /// `RequestState`: every event in every stage.
 @Suite struct RequestStateTests {

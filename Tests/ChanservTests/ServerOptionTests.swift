@@ -1,9 +1,8 @@
+import Chanserv
 import Dispatch
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// Each option of `Server.Configuration` has its documented effect.
 @Suite(.timeLimit(.minutes(5))) struct ServerOptionTests {

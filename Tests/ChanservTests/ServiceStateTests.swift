@@ -1,6 +1,5 @@
+import Chanserv
 import Testing
-
-@testable import Chanserv
 
 /// `ServiceState`: every event in every state.
 @Suite struct ServiceStateTests {

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// The life of a service: error mass, updates and draining.
 @Suite(.timeLimit(.minutes(5))) struct ServiceTests {

@@ -1,7 +1,6 @@
+import Chanserv
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// Withdrawing the name of a service and restoring it.
 @Suite struct ServiceWithdrawalTests {

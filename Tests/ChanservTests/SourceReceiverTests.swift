@@ -1,6 +1,5 @@
+import Chanserv
 import Testing
-
-@testable import Chanserv
 
 /// A named source whose server answers the dial late or not at all.
 @Suite(.timeLimit(.minutes(5))) struct SourceReceiverTests {

@@ -1,8 +1,7 @@
+import Chanserv
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// A server and a client on their own network.
 struct Pair {

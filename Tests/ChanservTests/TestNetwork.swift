@@ -1,10 +1,9 @@
+import AstraNet
+import Chanserv
 import ChanservAstraNet
 import Logging
 import NIOCore
 import Testing
-
-@testable import AstraNet
-@testable import Chanserv
 
 /// How the sources of a request reach the client.
 enum Delivery: String, CaseIterable, CustomTestStringConvertible {

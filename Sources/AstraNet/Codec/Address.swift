@@ -12,7 +12,7 @@ public struct Address: Hashable, Sendable {
     }
 
     /// The first port that a node hands out.
-    static let firstDynamicPort: UInt32 = 1 << 24 + 1
+    package static let firstDynamicPort: UInt32 = 1 << 24 + 1
 }
 
 /// The text form is `<host>:<port>`, e.g. `EjRWeBI0VngA:16777217`.

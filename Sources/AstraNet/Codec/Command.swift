@@ -45,11 +45,11 @@ public struct Command: RawRepresentable, Hashable, Sendable {
     /// All streams with the source host on this link are lost.
     public static let rst = Command(rawValue: 196)
     /// The sender reads the shared memory, so the peer may send SHARED (``SharedMemory``).
-    static let reads = Command(rawValue: 240)
+    package static let reads = Command(rawValue: 240)
     /// Like DATA, but with the place of the bytes in the shared memory.
-    static let shared = Command(rawValue: 241)
+    package static let shared = Command(rawValue: 241)
     /// Reports the number of SHARED ops that the sender has read.
-    static let taken = Command(rawValue: 242)
+    package static let taken = Command(rawValue: 242)
 }
 
 extension Command: CustomStringConvertible {

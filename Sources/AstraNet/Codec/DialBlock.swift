@@ -257,7 +257,7 @@ extension DialBlock {
     }
 
     /// Writes the encoded block to the front of `bytes`, which are at least ``encodedSize``.
-    func encode(into bytes: UnsafeMutableRawBufferPointer) {
+    package func encode(into bytes: UnsafeMutableRawBufferPointer) {
         // Not one `ByteBuffer.writeInteger` for each field: that costs ten times as many instructions.
         var writer = EntryWriter(bytes: bytes)
         writer.put(Self.version)

@@ -1,17 +1,17 @@
-internal import NIOCore
+package import NIOCore
 
 /// The payload of HANDSHAKE, the first op of each side (`docs/protocol.md` §2). It is a JSON object with the address at
 /// which the sender sees the receiver. Keys that Go nodes ignore contain the sender's abilities beyond the Go protocol.
-struct Handshake: Hashable, Sendable {
+package struct Handshake: Hashable, Sendable {
     /// The `ip:port` of the receiver as the sender sees it.
-    var remoteAddress: String
+    package var remoteAddress: String
     /// The sender's abilities beyond the Go protocol. An ability is used only if both nodes announced it.
-    var abilities: Set<Ability> = []
+    package var abilities: Set<Ability> = []
     /// The largest payload of an op that the sender takes, in bytes. The default is the limit of Go nodes.
-    var maximumPayload = Op.maximumPayload
+    package var maximumPayload = Op.maximumPayload
 
     /// An ability beyond the Go protocol, between two nodes of this library.
-    enum Ability: String, CaseIterable, Sendable {
+    package enum Ability: String, CaseIterable, Sendable {
         /// A refused DIAL is answered with ERR, so that it fails at once and not at its deadline.
         case refuse
         /// DATA may follow a DIAL at once, and the stream is open for the listener at once. So the first byte of an
@@ -24,7 +24,7 @@ struct Handshake: Hashable, Sendable {
     }
 
     /// Returns the encoded payload.
-    func encoded() -> ByteBuffer {
+    package func encoded() -> ByteBuffer {
         var members: [String] = []
         if !abilities.isEmpty {
             let names = abilities.map { JSONValue.quoted($0.rawValue) }.sorted().joined(separator: ",")
@@ -39,7 +39,7 @@ struct Handshake: Hashable, Sendable {
     ///
     /// - Throws: ``AstraNetError`` with code `protocolViolation` if the payload is not a JSON object with values of the
     ///   right types.
-    init(decoding payload: ByteBuffer) throws(AstraNetError) {
+    package init(decoding payload: ByteBuffer) throws(AstraNetError) {
         let wrong = AstraNetError(
             .protocolViolation, "the payload of HANDSHAKE is not a JSON object with values of the right types")
         guard case .object(let members) = JSONValue(payload.readableBytesView) else { throw wrong }
@@ -66,7 +66,7 @@ struct Handshake: Hashable, Sendable {
         }
     }
 
-    init(remoteAddress: String, abilities: Set<Ability> = [], maximumPayload: Int = Op.maximumPayload) {
+    package init(remoteAddress: String, abilities: Set<Ability> = [], maximumPayload: Int = Op.maximumPayload) {
         self.remoteAddress = remoteAddress
         self.abilities = abilities
         self.maximumPayload = maximumPayload

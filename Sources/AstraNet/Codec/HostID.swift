@@ -15,7 +15,7 @@ public struct HostID: Hashable, Sendable {
     }
 
     /// The peer of a link, as the destination of an op.
-    static let peer = HostID(rawValue: 0)
+    package static let peer = HostID(rawValue: 0)
 }
 
 /// The text form is base64url without padding of the 8 big-endian bytes and a zero byte. It has 12 characters

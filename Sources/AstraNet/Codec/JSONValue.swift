@@ -1,5 +1,5 @@
 /// A JSON value (RFC 8259). The parser is strict and needs no Foundation. On links, only handshakes contain JSON.
-enum JSONValue: Hashable, Sendable {
+package enum JSONValue: Hashable, Sendable {
     case null
     case bool(Bool)
     /// The number as text, unchanged.
@@ -10,14 +10,14 @@ enum JSONValue: Hashable, Sendable {
     indirect case object([String: JSONValue])
 
     /// Parses exactly one value. Returns `nil` if `bytes` are anything else, or are nested deeper than 32 levels.
-    init?(_ bytes: some Sequence<UInt8>) {
+    package init?(_ bytes: some Sequence<UInt8>) {
         var reader = JSONReader(bytes)
         guard let value = reader.readValue(depth: 32), reader.isAtEnd else { return nil }
         self = value
     }
 
     /// Returns `text` as a JSON string with quotes.
-    static func quoted(_ text: String) -> String {
+    package static func quoted(_ text: String) -> String {
         var quoted = "\""
         for scalar in text.unicodeScalars {
             switch scalar {

@@ -16,7 +16,7 @@ public struct OpHeader: Hashable, Sendable {
     }
 
     /// The size of the encoded header in bytes, including the payload length.
-    static let size = 29
+    package static let size = 29
 
     /// Writes the 29 header bytes for a payload of `payloadLength` bytes to the start of `bytes`.
     @inline(__always)
@@ -47,12 +47,12 @@ public struct Op: Hashable, Sendable {
     public static let maximumPayload = 65_536
 
     /// The maximum payload that nodes of this library announce: 256 KiB.
-    static let largePayload = 262_144
+    package static let largePayload = 262_144
 }
 
 extension ByteBuffer {
     /// Appends the 29 header bytes for a payload of `payloadLength` bytes.
-    mutating func writeOpHeader(_ header: OpHeader, payloadLength: Int) {
+    package mutating func writeOpHeader(_ header: OpHeader, payloadLength: Int) {
         writeWithUnsafeMutableBytes(minimumWritableBytes: OpHeader.size) { bytes in
             header.encode(into: bytes, payloadLength: payloadLength)
             return OpHeader.size
@@ -60,7 +60,7 @@ extension ByteBuffer {
     }
 
     /// Appends an op with a copy of its payload. One write costs half as much as separate writes of header and payload.
-    mutating func writeOp(_ header: OpHeader, copying payload: borrowing ByteBuffer) {
+    package mutating func writeOp(_ header: OpHeader, copying payload: borrowing ByteBuffer) {
         payload.withUnsafeReadableBytes { payload in
             let size = OpHeader.size + payload.count
             _ = writeWithUnsafeMutableBytes(minimumWritableBytes: size) { bytes in
@@ -81,7 +81,7 @@ extension ByteBuffer {
     }
 
     /// Appends an op without payload.
-    mutating func writeOp(_ header: OpHeader) {
+    package mutating func writeOp(_ header: OpHeader) {
         writeOpHeader(header, payloadLength: 0)
     }
 
@@ -92,14 +92,14 @@ extension ByteBuffer {
     }
 
     /// Appends an op whose payload is text. The text is cut after ``Op/maximumPayload`` bytes.
-    mutating func writeOp(_ header: OpHeader, text: String) {
+    package mutating func writeOp(_ header: OpHeader, text: String) {
         let bytes = text.utf8.prefix(Op.maximumPayload)
         writeOpHeader(header, payloadLength: bytes.count)
         writeBytes(bytes)
     }
 
     /// Appends an op.
-    mutating func writeOp(_ op: Op) {
+    package mutating func writeOp(_ op: Op) {
         writeOpHeader(op.header, payloadLength: op.payload.readableBytes)
         writeImmutableBuffer(op.payload)
     }
@@ -108,7 +108,7 @@ extension ByteBuffer {
     ///
     /// - Returns: the size of the op in bytes.
     @discardableResult
-    mutating func writeOp(_ header: OpHeader, _ block: DialBlock) -> Int {
+    package mutating func writeOp(_ header: OpHeader, _ block: DialBlock) -> Int {
         let length = block.encodedSize
         return writeWithUnsafeMutableBytes(minimumWritableBytes: OpHeader.size + length) { bytes in
             header.encode(into: bytes, payloadLength: length)
@@ -135,7 +135,7 @@ extension ByteBuffer {
     }
 
     /// The number in the payload of REWIND, WND_SIZE or TAKEN; `nil` if the payload is not 4 bytes long.
-    var number: UInt32? { readableBytes == 4 ? getInteger(at: readerIndex) : nil }
+    package var number: UInt32? { readableBytes == 4 ? getInteger(at: readerIndex) : nil }
 
     /// Returns the first `length` bytes, or all bytes if there are fewer.
     func prefix(_ length: Int) -> ByteBuffer {

@@ -1,11 +1,11 @@
-internal import NIOCore
+package import NIOCore
 
 /// The place of bytes in the shared memory: the payload of SHARED (``SharedMemoryLedger``).
-struct SharedPlace: Hashable, Sendable {
+package struct SharedPlace: Hashable, Sendable {
     /// The distance from the start of the memory in bytes.
-    var offset: Int
+    package var offset: Int
     /// The number of bytes, from 1 to ``Op/largePayload``.
-    var count: Int
+    package var count: Int
 
     /// The size of the encoded place in bytes: u32 offset, u32 count.
     static let size = 8
@@ -16,7 +16,7 @@ struct SharedPlace: Hashable, Sendable {
     }
 
     /// Decodes `payload`. Returns `nil` if it has another format or the count is out of range.
-    init?(_ payload: ByteBuffer) {
+    package init?(_ payload: ByteBuffer) {
         var payload = payload
         guard payload.readableBytes == Self.size, let offset = payload.readInteger(as: UInt32.self),
             let count = payload.readInteger(as: UInt32.self), (1...Op.largePayload).contains(Int(count))
@@ -27,7 +27,7 @@ struct SharedPlace: Hashable, Sendable {
 
 extension ByteBuffer {
     /// Appends SHARED.
-    mutating func writeOp(_ header: OpHeader, _ place: SharedPlace) {
+    package mutating func writeOp(_ header: OpHeader, _ place: SharedPlace) {
         writeOpHeader(header, payloadLength: SharedPlace.size)
         writeInteger(UInt32(place.offset))
         writeInteger(UInt32(place.count))

@@ -1,8 +1,8 @@
 /// The services that are bound on a node, and the node's port counter.
-struct BoundNames {
+package struct BoundNames {
     /// The listeners by port.
     private(set) var listeners: [UInt32: Listener] = [:]
-    private(set) var portsByName: [String: UInt32] = [:]
+    package private(set) var portsByName: [String: UInt32] = [:]
     /// The ports of listeners that are announced to one host only.
     private(set) var scoped: [NodeCore.HostLink: Set<UInt32>] = [:]
     private var lastPort = Address.firstDynamicPort - 1

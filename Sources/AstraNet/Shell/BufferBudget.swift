@@ -4,7 +4,7 @@ internal import Synchronization
 ///
 /// It counts received bytes that were not read yet, ops that wait to be forwarded, and partly received ops. It does not
 /// count bytes that local writers queue. Those have a limit for each stream.
-final class BufferBudget: Sendable {
+package final class BufferBudget: Sendable {
     private let limit: Int
     private let parent: BufferBudget?
     private let used = Atomic<Int>(0)
@@ -20,7 +20,7 @@ final class BufferBudget: Sendable {
     }
 
     /// Number of reserved bytes.
-    var held: Int { used.load(ordering: .relaxed) }
+    package var held: Int { used.load(ordering: .relaxed) }
 
     /// Reserves `count` bytes. Returns `false` if that exceeds a limit.
     ///

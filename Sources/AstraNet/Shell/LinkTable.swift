@@ -1,12 +1,12 @@
 /// The links of a node and the hosts at their other ends.
-struct LinkTable {
-    typealias LinkID = ServiceRegistry.LinkID
+package struct LinkTable {
+    package typealias LinkID = ServiceRegistry.LinkID
 
     /// Links that have completed the handshake.
-    var up: [LinkID: Link] = [:]
+    package var up: [LinkID: Link] = [:]
     /// Links that have not completed the handshake.
     var handshaking: [LinkID: Link] = [:]
-    var peers: PeerTable
+    package var peers: PeerTable
     /// The forwarding relation: for each link, the links that ops were forwarded to or from.
     var forwardingPeers: [LinkID: Set<LinkID>] = [:]
     private var lastID: LinkID = 0

@@ -1,6 +1,6 @@
 internal import DequeModule
 internal import NIOConcurrencyHelpers
-internal import NIOCore
+package import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
@@ -10,9 +10,9 @@ internal import Synchronization
 /// When a read resumes such a task, the task runs on the same event loop before the answers to the read are sent. On
 /// another thread, each resumption would wake that thread and its answer would wake the event loop. The two wakes take
 /// longer than the work of such tasks.
-final class LoopExecutor: TaskExecutor {
+package final class LoopExecutor: TaskExecutor {
     /// The jobs of one event loop.
-    final class Queue: Sendable {
+    package final class Queue: Sendable {
         fileprivate let eventLoop: any EventLoop
         private let jobs = NIOLockedValueBox<(waiting: Deque<UnownedJob>, isScheduled: Bool)>(([], false))
 
@@ -62,7 +62,7 @@ final class LoopExecutor: TaskExecutor {
     /// - Parameters:
     ///   - group: the event loops.
     ///   - home: the event loop for tasks that are resumed on other threads.
-    init(_ group: any EventLoopGroup, home: any EventLoop) {
+    package init(_ group: any EventLoopGroup, home: any EventLoop) {
         let queues = group.makeIterator().map { Queue($0) }
         self.queues = queues
         self.home = queues.first { $0.eventLoop === home } ?? Queue(home)
@@ -71,21 +71,21 @@ final class LoopExecutor: TaskExecutor {
     /// Makes tasks run on Swift's global concurrent executor from now on.
     func retire() { isRetired.store(true, ordering: .relaxed) }
 
-    func enqueue(_ job: consuming ExecutorJob) {
+    package func enqueue(_ job: consuming ExecutorJob) {
         if isRetired.load(ordering: .relaxed) { return globalConcurrentExecutor.enqueue(job) }
         let current = MultiThreadedEventLoopGroup.currentEventLoop.flatMap { queue(of: $0) }
         (current ?? home).append(UnownedJob(job), of: self)
     }
 
     /// Returns the job queue of `eventLoop`; `nil` if it is not one of this executor's event loops.
-    func queue(of eventLoop: any EventLoop) -> Queue? {
+    package func queue(of eventLoop: any EventLoop) -> Queue? {
         queues.first { $0.eventLoop === eventLoop }
     }
 
     /// Runs the waiting jobs of `queue` now. Call it only on the queue's event loop.
     ///
     /// - Parameter afterEach: a closure that is called after each job.
-    func runWaiting(on queue: Queue?, afterEach: () -> Void = {}) {
+    package func runWaiting(on queue: Queue?, afterEach: () -> Void = {}) {
         queue?.run(self, isScheduledTurn: false, afterEach: afterEach)
     }
 }

@@ -33,10 +33,10 @@ extension MeshStream {
     }
 
     /// A reader's buffer while the stream fills it.
-    struct Filling {
+    package struct Filling {
         var buffer: ByteBuffer
         /// Number of bytes that have not arrived.
-        var missing: Int
+        package var missing: Int
     }
 }
 

@@ -11,8 +11,8 @@ public final class MeshStream: Sendable {
     /// Address of the stream at this node.
     public var localAddress: Address { link.node.address(port: localPort) }
 
-    let localPort: UInt32
-    let link: Link
+    package let localPort: UInt32
+    package let link: Link
     /// State of the stream. It is safe without compiler checks: only ``withStorage(_:)`` accesses it, under the lock,
     /// and `deinit`, when no other reference exists.
     @exclusivity(unchecked) private nonisolated(unsafe) var storage: Storage
@@ -39,7 +39,7 @@ public final class MeshStream: Sendable {
     /// Runs `body` on the state while it holds the lock. `body` must not access another stream. It must not call
     /// foreign code or release objects of foreign code.
     @inline(__always)
-    func withStorage<Result>(_ body: (inout Storage) -> Result) -> Result {
+    package func withStorage<Result>(_ body: (inout Storage) -> Result) -> Result {
         link.locks.withLock(of: self) { body(&storage) }
     }
 

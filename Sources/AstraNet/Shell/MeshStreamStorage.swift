@@ -1,19 +1,19 @@
-internal import NIOCore
+package import NIOCore
 
 extension MeshStream {
     /// State that every stream has. The order of its properties minimizes memory: a stream takes 120 bytes.
-    struct Storage {
+    package struct Storage {
         /// State of the active stream; `nil` while the stream is idle.
-        var active: Active?
+        package var active: Active?
         var tuning = WindowTuning()
-        var state: StreamState
+        package var state: StreamState
         /// Whether the stream is in the link's list of streams that have something to send.
-        var isDirty = false
+        package var isDirty = false
         /// Whether the stream is in the event loop's list of streams to wake at the end of the read.
-        var isWakeQueued = false
+        package var isWakeQueued = false
         private var lastWaiterID: UInt32 = 0
 
-        init(state: StreamState) {
+        package init(state: StreamState) {
             self.state = state
         }
 
@@ -27,18 +27,18 @@ extension MeshStream {
     /// State of an active stream: buffered bytes, suspended tasks and the delegate.
     ///
     /// It is allocated on first use, so that an idle stream stays small. Most streams of a busy node are idle.
-    struct ActiveState {
+    package struct ActiveState {
         var inbox = ByteBuffer()
-        var outbox = ShortQueue<ByteBuffer>()
+        package var outbox = ShortQueue<ByteBuffer>()
         var waiters = Waiters()
         /// A reader's buffer that the stream fills while bytes arrive.
-        var filling: Filling?
+        package var filling: Filling?
         var delegate: (any StreamDelegate)?
         /// Whether a write exceeded the queue limit, so that the delegate is called when writing is possible again.
         var reportsRoom = false
         var onPeerClosed: (@Sendable () -> Void)?
         /// Block of this node's DIAL that is not sent yet, or of a received DIAL that is not accepted yet.
-        var dialContext: DialContext?
+        package var dialContext: DialContext?
         var pushes: PushState?
 
         /// Removes and returns the queued bytes, which the caller releases outside the lock; `nil` if there are none.
@@ -56,8 +56,8 @@ extension MeshStream {
     }
 
     /// A dial block. It is on the heap because it is large and few streams have one.
-    final class DialContext: Sendable {
-        let block: DialBlock
+    package final class DialContext: Sendable {
+        package let block: DialBlock
         /// Deadline from the peer's block, computed at its receipt.
         let deadline: ContinuousClock.Instant?
 
@@ -71,8 +71,8 @@ extension MeshStream {
     ///
     /// It belongs to one stream and is used only under that stream's lock, so accesses cannot overlap. The run-time
     /// check for overlapping accesses would cost more than the rest of an access.
-    final class Active {
-        @exclusivity(unchecked) var state = ActiveState()
+    package final class Active {
+        @exclusivity(unchecked) package var state = ActiveState()
 
         /// Whether a delegate or a task waits for received bytes. As a property of ``ActiveState`` it would copy the
         /// state.
@@ -111,7 +111,7 @@ extension MeshStream.Storage {
     }
 
     /// Marks the stream as dirty. Returns whether the caller must queue it with ``Link/markDirty(_:)``.
-    mutating func markDirty() -> Bool {
+    package mutating func markDirty() -> Bool {
         guard !isDirty else { return false }
         isDirty = true
         return true
@@ -125,7 +125,7 @@ extension MeshStream.Storage {
         state.sendable > 0 ? markDirty() : false
     }
 
-    mutating func enqueue(_ bytes: ByteBuffer, packingLimit: Int) -> Result<Void, AstraNetError> {
+    package mutating func enqueue(_ bytes: ByteBuffer, packingLimit: Int) -> Result<Void, AstraNetError> {
         do throws(AstraNetError) {
             try state.enqueue(bytes.readableBytes)
         } catch {
@@ -155,7 +155,7 @@ extension MeshStream.Storage {
 }
 
 extension StreamState.ReadSide {
-    var error: AstraNetError? {
+    package var error: AstraNetError? {
         guard case .failed(let failure) = self else { return nil }
         return failure.error
     }

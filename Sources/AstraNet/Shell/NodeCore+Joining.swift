@@ -1,12 +1,12 @@
 internal import Logging
 internal import NIOConcurrencyHelpers
-internal import NIOCore
+package import NIOCore
 
 /// Joining: the links that this node dials, to configured targets and to hosts that it discovered through a router.
 extension NodeCore {
     /// State of joining, under one lock.
-    struct Joining {
-        var plan = JoinPlan()
+    package struct Joining {
+        package var plan = JoinPlan()
         var warnings = JoinWarnings()
         /// Tasks that keep a target joined. They are resumed when the node is closed.
         var joinWaiters: [UInt32: Waiter] = [:]
@@ -236,7 +236,7 @@ extension NodeCore {
     }
 
     /// Creates a link for a new connection and adds its handler to the channel.
-    func makeLink(
+    package func makeLink(
         of channel: any Channel, isDialled: Bool, memory: SharedMemory? = nil, up: EventLoopPromise<LinkUp>
     ) -> EventLoopFuture<Void> {
         channel.eventLoop.makeCompletedFuture {

@@ -1,9 +1,9 @@
 internal import Logging
-internal import NIOConcurrencyHelpers
+package import NIOConcurrencyHelpers
 internal import NIOCore
 
 /// The state that all links of a node share: links, bound services, offers of other nodes, and waits for offers.
-final class NodeCore: Sendable {
+package final class NodeCore: Sendable {
     typealias LinkID = ServiceRegistry.LinkID
 
     let id: HostID
@@ -16,18 +16,18 @@ final class NodeCore: Sendable {
     let deadlines: Deadlines
     /// Executor for tasks that wait on streams.
     let executor: LoopExecutor
-    let buffered: BufferBudget
+    package let buffered: BufferBudget
     let counters = NodeCounters()
-    let cookies: PushCookies
-    let watchers: ListingWatchers
-    let shared: NIOLockedValueBox<Shared>
-    let joining = NIOLockedValueBox(Joining())
+    package let cookies: PushCookies
+    package let watchers: ListingWatchers
+    package let shared: NIOLockedValueBox<Shared>
+    package let joining = NIOLockedValueBox(Joining())
 
     /// State under one lock, so that NO_SERVICE never overtakes the SERVICE before it.
-    struct Shared {
-        var links: LinkTable
-        var bound = BoundNames()
-        var offers = RemoteOffers()
+    package struct Shared {
+        package var links: LinkTable
+        package var bound = BoundNames()
+        package var offers = RemoteOffers()
         var isClosed = false
     }
 
@@ -60,7 +60,7 @@ final class NodeCore: Sendable {
     }
 
     /// Current time on the clock of ``timers``, in nanoseconds.
-    var now: UInt64 { timers.now.uptimeNanoseconds }
+    package var now: UInt64 { timers.now.uptimeNanoseconds }
 
     // MARK: - Links
 

@@ -7,13 +7,13 @@ internal import NIOConcurrencyHelpers
 ///
 /// A Go router does not check the source of ops. Without cookies, a forged DIAL could make a server push to a third
 /// node.
-final class PushCookies: Sendable {
+package final class PushCookies: Sendable {
     /// Maximum number of cookies from other hosts that are kept (4,096). If the oldest is dropped, its next request
     /// takes one more round trip.
     private static let limit = 4_096
     /// Text of the ERR for a wrong cookie, for example after the server has restarted. The client then dials without a
     /// cookie.
-    static let wrongCookie = "wrong cookie"
+    package static let wrongCookie = "wrong cookie"
 
     private struct State {
         /// Cookies that this node made, by client.
@@ -34,7 +34,7 @@ final class PushCookies: Sendable {
     }
 
     /// Returns the cookie for the client `host`: the first eight bytes of an HMAC-SHA-256 over the host id.
-    func make(for host: HostID) -> UInt64 {
+    package func make(for host: HostID) -> UInt64 {
         if let known = state.withLockedValue({ $0.made[host] }) { return known }
         let code = withUnsafeBytes(of: host.rawValue.bigEndian) {
             HMAC<SHA256>.authenticationCode(for: Data($0), using: key)
@@ -48,10 +48,10 @@ final class PushCookies: Sendable {
     }
 
     /// Returns the cookie that `host` made for this node; `nil` if there is none.
-    func cookie(of host: HostID) -> UInt64? { state.withLockedValue { $0.kept[host] } }
+    package func cookie(of host: HostID) -> UInt64? { state.withLockedValue { $0.kept[host] } }
 
     /// Stores a cookie that `host` made for this node.
-    func keep(_ cookie: UInt64, of host: HostID) {
+    package func keep(_ cookie: UInt64, of host: HostID) {
         state.withLockedValue { state in
             if state.kept.updateValue(cookie, forKey: host) == nil { state.order.append(host) }
             while state.order.count > Self.limit { state.kept[state.order.removeFirst()] = nil }

@@ -135,7 +135,7 @@ extension MeshStream.Storage {
     ///
     /// - Returns: whether the caller must queue a wake of this stream; `nil` if another thread has ended the request,
     ///   so that the caller must decline the source.
-    mutating func offer(_ stream: MeshStream) -> Bool? {
+    package mutating func offer(_ stream: MeshStream) -> Bool? {
         guard state.reading == .open, case .receiving(let receiver) = active?.state.pushes else { return nil }
         receiver.offered.append(stream)
         return queueWake()

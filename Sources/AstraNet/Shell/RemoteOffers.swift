@@ -1,5 +1,5 @@
 /// The offers of other nodes, the discovery of direct paths to their hosts, and the dials that wait for an offer.
-struct RemoteOffers {
+package struct RemoteOffers {
     struct OfferWaiter {
         var waiter: Waiter
         /// Path whose loss ends the wait; `nil` if the wait does not depend on a path.
@@ -7,7 +7,7 @@ struct RemoteOffers {
     }
 
     var registry = ServiceRegistry()
-    var penalties = OfferPenalties()
+    package var penalties = OfferPenalties()
     var discovery = Discovery()
     var ownAddresses = OwnAddresses()
     /// Dials that wait for an offer, by service name.

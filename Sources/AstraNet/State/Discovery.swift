@@ -1,6 +1,6 @@
 /// The hosts behind routers that this node asks for their addresses (DISCOVER), and whose answers (FOLLOW) it believes
 /// (`docs/protocol.md` §3).
-struct Discovery: Sendable {
+package struct Discovery: Sendable {
     /// The time after which a host without a direct link is asked again: 60 s, in nanoseconds.
     private static let interval: UInt64 = 60_000_000_000
     /// The maximum number of hosts that are asked. Further hosts stay reachable through their router. A router gets no
@@ -17,10 +17,12 @@ struct Discovery: Sendable {
     private var asked: [HostID: Asked] = [:]
     private var counts: [ServiceRegistry.LinkID: Int] = [:]
 
+    package init() {}
+
     /// Handles a relayed SERVICE of `host` from `router`. There is no link to the host.
     ///
     /// - Returns: whether to send DISCOVER now.
-    mutating func heard(of host: HostID, over router: ServiceRegistry.LinkID, now: UInt64) -> Bool {
+    package mutating func heard(of host: HostID, over router: ServiceRegistry.LinkID, now: UInt64) -> Bool {
         if let known = asked[host] {
             guard now >= known.at + Self.interval else { return false }
             asked[host]?.at = now
@@ -33,16 +35,16 @@ struct Discovery: Sendable {
     }
 
     /// Whether `host` was asked, so that its FOLLOW is an answer.
-    func hasAsked(_ host: HostID) -> Bool { asked[host] != nil }
+    package func hasAsked(_ host: HostID) -> Bool { asked[host] != nil }
 
     /// Forgets `host`, because no router offers it any more or a link leads to it.
-    mutating func forget(_ host: HostID) {
+    package mutating func forget(_ host: HostID) {
         guard let router = asked.removeValue(forKey: host)?.router, let count = counts[router] else { return }
         counts[router] = count > 1 ? count - 1 : nil
     }
 
     /// Returns the hosts to ask again now, at most `count` of them.
-    mutating func due(now: UInt64, atMost count: Int) -> [HostID] {
+    package mutating func due(now: UInt64, atMost count: Int) -> [HostID] {
         var due: [HostID] = []
         for (host, known) in asked where now >= known.at + Self.interval {
             due.append(host)

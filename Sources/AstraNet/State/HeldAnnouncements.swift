@@ -4,13 +4,19 @@ internal import DequeModule
 ///
 /// It stores the latest state of each service and not the ops. A service that comes and goes while the connection is
 /// full leaves nothing behind. So a peer that reads slowly costs one entry for each service, not one for each change.
-struct HeldAnnouncements: Sendable {
+package struct HeldAnnouncements: Sendable {
     /// A service as it is announced to the peer.
-    struct Subject: Hashable, Sendable {
-        var name: String
+    package struct Subject: Hashable, Sendable {
+        package var name: String
         var address: Address
         /// The receiver of the announcement: the peer of the link, or one host behind it.
         var destination: HostID
+
+        package init(name: String, address: Address, destination: HostID) {
+            self.name = name
+            self.address = address
+            self.destination = destination
+        }
     }
 
     private struct Entry {
@@ -25,20 +31,22 @@ struct HeldAnnouncements: Sendable {
     private var order: Deque<(subject: Subject, change: UInt64)> = []
     private var lastChange: UInt64 = 0
 
-    var isEmpty: Bool { entries.isEmpty }
+    package init() {}
+
+    package var isEmpty: Bool { entries.isEmpty }
 
     /// The number of waiting announcements.
-    var count: Int { entries.count }
+    package var count: Int { entries.count }
 
     /// Records that the service is offered. If it was withdrawn just before, it is announced again, because the peer
     /// may have forgotten it for another reason.
-    mutating func offered(_ subject: Subject) {
+    package mutating func offered(_ subject: Subject) {
         guard let entry = entries[subject] else { return put(subject, isOffered: true, isKnown: false) }
         if !entry.isOffered { put(subject, isOffered: true, isKnown: true) }
     }
 
     /// Records that the service is withdrawn.
-    mutating func withdrawn(_ subject: Subject) {
+    package mutating func withdrawn(_ subject: Subject) {
         guard let entry = entries[subject] else { return put(subject, isOffered: false, isKnown: true) }
         guard entry.isOffered else { return }
         if entry.isKnown {
@@ -50,10 +58,10 @@ struct HeldAnnouncements: Sendable {
     }
 
     /// The number of elements in the order, including those to skip.
-    var places: Int { order.count }
+    package var places: Int { order.count }
 
     /// Removes and returns the first announcement.
-    mutating func popFirst() -> (subject: Subject, isOffered: Bool)? {
+    package mutating func popFirst() -> (subject: Subject, isOffered: Bool)? {
         while let (subject, change) = order.popFirst() {
             guard let entry = entries[subject], entry.change == change else { continue }
             entries[subject] = nil

@@ -1,16 +1,21 @@
-internal import NIOCore
+package import NIOCore
 
 /// State machine of joining: when to look names up and when to connect to addresses (`docs/protocol.md` §3). It covers
 /// the names that the node joins, and the addresses of hosts behind routers.
 ///
 /// It has no clock or random source: times are nanoseconds of one clock, jitter is a parameter, and actions come out.
-struct JoinPlan {
-    typealias LinkID = ServiceRegistry.LinkID
+package struct JoinPlan {
+    package typealias LinkID = ServiceRegistry.LinkID
 
     /// A name and a port to join.
-    struct Target: Hashable, Sendable {
+    package struct Target: Hashable, Sendable {
         var host: String
         var port: Int
+
+        package init(host: String, port: Int) {
+            self.host = host
+            self.port = port
+        }
     }
 
     /// The reason for joining an address.
@@ -79,7 +84,9 @@ struct JoinPlan {
     private var followCount = 0
     private var followCounts: [LinkID: Int] = [:]
 
-    enum Action: Hashable {
+    package init() {}
+
+    package enum Action: Hashable {
         case lookUp(Target)
         /// - Parameter expecting: the hosts of which one must answer; empty if any host may answer.
         case connect(SocketAddress, expecting: Set<HostID>)
@@ -90,7 +97,7 @@ struct JoinPlan {
     // MARK: - Targets
 
     /// Starts to join `target`.
-    mutating func add(_ target: Target, now: UInt64) {
+    package mutating func add(_ target: Target, now: UInt64) {
         if targets[target] == nil {
             targets[target] = LookUp(nextAt: now)
         } else {
@@ -99,14 +106,14 @@ struct JoinPlan {
     }
 
     /// Stops joining `target` if no other caller joins it. Must be called once for each ``add(_:now:)``.
-    mutating func remove(_ target: Target) -> [Action] {
+    package mutating func remove(_ target: Target) -> [Action] {
         targets[target]?.holders -= 1
         guard targets[target]?.holders == 0, let lookUp = targets.removeValue(forKey: target) else { return [] }
         return lookUp.addresses.compactMap { dropReason(.target(target), from: $0) }
     }
 
     /// Adds an address that `host`, which is behind a router, has announced over `link`.
-    mutating func follow(_ host: HostID, at address: SocketAddress, over link: LinkID, now: UInt64) {
+    package mutating func follow(_ host: HostID, at address: SocketAddress, over link: LinkID, now: UInt64) {
         let known = followedBy[host] ?? [:]
         guard known[address] == nil, known.count < Self.followsPerHost,
             followCounts[link] ?? 0 < Self.followLimit - followCount
@@ -118,7 +125,7 @@ struct JoinPlan {
     }
 
     /// Drops the addresses of `host`, because no router offers it any more.
-    mutating func unfollow(_ host: HostID) -> [Action] {
+    package mutating func unfollow(_ host: HostID) -> [Action] {
         guard let addresses = followedBy.removeValue(forKey: host) else { return [] }
         followCount -= addresses.count
         for link in addresses.values {
@@ -145,7 +152,7 @@ struct JoinPlan {
     // MARK: - Events
 
     /// Handles the result of a look-up of `target`: the addresses, or `nil` if it failed.
-    mutating func lookedUp(_ target: Target, _ addresses: [SocketAddress]?, now: UInt64, jitter: Double) {
+    package mutating func lookedUp(_ target: Target, _ addresses: [SocketAddress]?, now: UInt64, jitter: Double) {
         guard var lookUp = targets[target] else { return }
         lookUp.isRunning = false
         guard let addresses else {
@@ -174,7 +181,7 @@ struct JoinPlan {
     ///
     /// - Parameter coveredBy: the host of the link if another link leads there already.
     /// - Returns: whether the link is still needed.
-    mutating func connected(_ address: SocketAddress, _ link: LinkID, coveredBy host: HostID?) -> Bool {
+    package mutating func connected(_ address: SocketAddress, _ link: LinkID, coveredBy host: HostID?) -> Bool {
         guard addressStates[address] != nil else { return false }
         addressStates[address]?.backoff.succeeded()
         addressStates[address]?.phase = host.map { .covered($0) } ?? .linked(link)
@@ -185,7 +192,7 @@ struct JoinPlan {
     ///
     /// - Returns: the time before the next attempt.
     @discardableResult
-    mutating func failed(_ address: SocketAddress, now: UInt64, jitter: Double) -> Duration {
+    package mutating func failed(_ address: SocketAddress, now: UInt64, jitter: Double) -> Duration {
         guard addressStates[address] != nil else { return .zero }
         let pause = addressStates[address]?.backoff.failed(jitter: jitter) ?? .zero
         addressStates[address]?.phase = .waiting(until: now + pause.nanoseconds)
@@ -195,13 +202,13 @@ struct JoinPlan {
     /// Handles the loss of a link.
     ///
     /// - Returns: the address of the link and the time before the next attempt; `nil` if the link was not joined.
-    mutating func linkDown(_ link: LinkID, now: UInt64, jitter: Double) -> (SocketAddress, Duration)? {
+    package mutating func linkDown(_ link: LinkID, now: UInt64, jitter: Double) -> (SocketAddress, Duration)? {
         guard let address = addressStates.first(where: { $0.value.phase == .linked(link) })?.key else { return nil }
         return (address, failed(address, now: now, jitter: jitter))
     }
 
     /// Handles the loss of the last link to `host`.
-    mutating func hostLost(_ host: HostID, now: UInt64) {
+    package mutating func hostLost(_ host: HostID, now: UInt64) {
         for (address, state) in addressStates where state.phase == .covered(host) {
             addressStates[address]?.phase = .waiting(until: now)
         }
@@ -210,7 +217,7 @@ struct JoinPlan {
     // MARK: - Actions
 
     /// Returns the actions that are due now.
-    mutating func tick(now: UInt64, isLinked: (HostID) -> Bool) -> [Action] {
+    package mutating func tick(now: UInt64, isLinked: (HostID) -> Bool) -> [Action] {
         var actions: [Action] = []
         for (target, lookUp) in targets where !lookUp.isRunning && lookUp.nextAt <= now {
             targets[target]?.isRunning = true
@@ -248,5 +255,5 @@ struct JoinPlan {
     }
 
     /// Whether the plan has nothing to do, now or later.
-    var isIdle: Bool { targets.isEmpty && addressStates.isEmpty }
+    package var isIdle: Bool { targets.isEmpty && addressStates.isEmpty }
 }

@@ -1,5 +1,5 @@
 /// The offers of one name. Each host and port occurs once.
-struct NamedOffers: Sendable {
+package struct NamedOffers: Sendable {
     /// An address and the links over which it can be dialled.
     private struct Entry: Sendable {
         let address: Address
@@ -18,7 +18,7 @@ struct NamedOffers: Sendable {
     private var counts: [ServiceRegistry.LinkID: Int]?
 
     /// The number of addresses that offer the name.
-    var count: Int { entries.count }
+    package var count: Int { entries.count }
     var isEmpty: Bool { entries.isEmpty }
 
     /// Whether `link` may add another offer, with a total of at most `limit`. A link may add offers while its share is
@@ -78,7 +78,7 @@ struct NamedOffers: Sendable {
     }
 
     /// Returns the best route to the offer at `position` over a link that is not in `leaving`; `nil` if there is none.
-    func route(
+    package func route(
         at position: Int, name: String, except leaving: Set<ServiceRegistry.LinkID> = []
     ) -> ServiceRegistry.Route? {
         let entry = entries[position]

@@ -1,5 +1,5 @@
 /// The offers whose latest dial failed or was not answered. A dial prefers other offers for a while.
-struct OfferPenalties: Sendable {
+package struct OfferPenalties: Sendable {
     /// The duration of a penalty: 30 s, in nanoseconds.
     private static let duration: UInt64 = 30_000_000_000
     /// The maximum number of penalties. Further failures are not recorded.
@@ -7,25 +7,27 @@ struct OfferPenalties: Sendable {
 
     private var until: [Address: UInt64] = [:]
 
+    package init() {}
+
     /// Records that a dial of `address` failed at `now`.
-    mutating func failed(_ address: Address, now: UInt64) {
+    package mutating func failed(_ address: Address, now: UInt64) {
         if until.count >= Self.limit { until = until.filter { $0.value > now } }
         guard until.count < Self.limit || until[address] != nil else { return }
         until[address] = now + Self.duration
     }
 
     /// Records that a dial of `address` succeeded.
-    mutating func succeeded(_ address: Address) {
+    package mutating func succeeded(_ address: Address) {
         guard !until.isEmpty else { return }
         until[address] = nil
     }
 
     /// Whether a dial must prefer other offers to `address`.
-    func isAvoided(_ address: Address, now: UInt64) -> Bool {
+    package func isAvoided(_ address: Address, now: UInt64) -> Bool {
         guard let end = until[address] else { return false }
         return end > now
     }
 
     /// Whether there are no penalties, including expired ones.
-    var isEmpty: Bool { until.isEmpty }
+    package var isEmpty: Bool { until.isEmpty }
 }

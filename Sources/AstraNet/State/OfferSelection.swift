@@ -1,5 +1,5 @@
 /// The selection among several offers of one name (`docs/protocol.md` §3).
-enum OfferSelection {
+package enum OfferSelection {
     /// Picks an offer.
     ///
     /// - Parameters:
@@ -13,7 +13,7 @@ enum OfferSelection {
     ///   - leaving: links that must not be used any more.
     ///   - isAvoided: whether an address is picked only if there is no other.
     /// - Returns: the route; `nil` if there is no candidate.
-    static func pick(
+    package static func pick(
         among offers: NamedOffers, name: String, bucket: String?, draw: UInt64, except refused: Set<Address> = [],
         leaving: Set<ServiceRegistry.LinkID> = [], avoiding isAvoided: (Address) -> Bool = { _ in false }
     ) -> ServiceRegistry.Route? {

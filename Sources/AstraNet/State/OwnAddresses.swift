@@ -1,5 +1,5 @@
 /// The addresses at which peers can reach this node: where it listens, and the IP addresses at which peers see it.
-struct OwnAddresses: Sendable {
+package struct OwnAddresses: Sendable {
     /// The maximum number of seen IP addresses that are announced. Those that most links agree on win, because a peer
     /// may send anything.
     private static let limit = 16
@@ -17,8 +17,10 @@ struct OwnAddresses: Sendable {
     private var lastOrder: UInt64 = 0
     private var listening: [(ip: String, port: Int)] = []
 
+    package init() {}
+
     /// Records that the peer of `link` sees this node at `ip`.
-    mutating func seen(at ip: String, by link: ServiceRegistry.LinkID) {
+    package mutating func seen(at ip: String, by link: ServiceRegistry.LinkID) {
         guard !ip.isEmpty, byLink[link] != ip else { return }
         forget(link)
         byLink[link] = ip
@@ -27,20 +29,20 @@ struct OwnAddresses: Sendable {
     }
 
     /// Forgets a lost link, and the address that only its peer saw.
-    mutating func forget(_ link: ServiceRegistry.LinkID) {
+    package mutating func forget(_ link: ServiceRegistry.LinkID) {
         guard let ip = byLink.removeValue(forKey: link) else { return }
         seen[ip]?.links -= 1
         if seen[ip]?.links == 0 { seen[ip] = nil }
     }
 
     /// Records that this node accepts links at `ip` and `port`.
-    mutating func listens(at ip: String, port: Int) {
+    package mutating func listens(at ip: String, port: Int) {
         listening.append((ip, port))
     }
 
     /// All addresses to announce as `ip:port`. For a listener on all interfaces, these are the IP addresses that most
     /// peers see.
-    var all: [String] {
+    package var all: [String] {
         let agreed = seen.sorted { ($1.value.links, $0.value.order) < ($0.value.links, $1.value.order) }
             .prefix(Self.limit).map(\.key)
         var addresses: [String] = []

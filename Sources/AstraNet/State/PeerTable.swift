@@ -8,8 +8,8 @@
 /// The decision does not depend on time, because the two nodes see different times. Each node also knows what the other
 /// one retires, so both use the link that stays. This matters for a router: its ops to a host must use the link that
 /// the host uses.
-struct PeerTable: Sendable {
-    typealias LinkID = ServiceRegistry.LinkID
+package struct PeerTable: Sendable {
+    package typealias LinkID = ServiceRegistry.LinkID
 
     private struct Entry {
         let link: LinkID
@@ -22,14 +22,14 @@ struct PeerTable: Sendable {
     private var entries: [HostID: [Entry]] = [:]
     private var hosts: [LinkID: HostID] = [:]
 
-    init(localHost: HostID) {
+    package init(localHost: HostID) {
         self.localHost = localHost
     }
 
     /// The number of links that are up.
-    var count: Int { hosts.count }
+    package var count: Int { hosts.count }
 
-    enum LinkUpResult: Hashable {
+    package enum LinkUpResult: Hashable {
         /// The link is the only one to its host.
         case first
         /// There are several links to the host, and this node retires none. The peer may retire one.
@@ -41,7 +41,7 @@ struct PeerTable: Sendable {
     /// Adds a link whose handshake is complete.
     ///
     /// - Parameter isDialled: whether this node dialled the link.
-    mutating func linkUp(_ link: LinkID, to host: HostID, isDialled: Bool) -> LinkUpResult {
+    package mutating func linkUp(_ link: LinkID, to host: HostID, isDialled: Bool) -> LinkUpResult {
         hosts[link] = host
         let kept = entries[host]?.first { !$0.isRetired }
         entries[host, default: []].append(Entry(link: link, isDialled: isDialled))
@@ -74,7 +74,8 @@ struct PeerTable: Sendable {
     ///
     /// - Returns: its host, whether it was the last link there, whether it was the link to use, and the retired link
     ///   that replaces it; `nil` if the link never came up.
-    mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool, wasInUse: Bool, reinstated: LinkID?)? {
+    package mutating func linkDown(_ link: LinkID) -> (host: HostID, isLast: Bool, wasInUse: Bool, reinstated: LinkID?)?
+    {
         guard let host = hosts.removeValue(forKey: link) else { return nil }
         let wasInUse = self.link(to: host) == link
         entries[host]?.removeAll { $0.link == link }
@@ -88,16 +89,16 @@ struct PeerTable: Sendable {
     }
 
     /// Returns the host of `link`.
-    func host(of link: LinkID) -> HostID? { hosts[link] }
+    package func host(of link: LinkID) -> HostID? { hosts[link] }
 
     /// Returns all links to `host`.
-    func links(to host: HostID) -> [LinkID] { (entries[host] ?? []).map(\.link) }
+    package func links(to host: HostID) -> [LinkID] { (entries[host] ?? []).map(\.link) }
 
     /// Whether a link to `host` is up.
-    func isLinked(to host: HostID) -> Bool { entries[host] != nil }
+    package func isLinked(to host: HostID) -> Bool { entries[host] != nil }
 
     /// Returns the link to use for `host`; `nil` if there is none.
-    func link(to host: HostID) -> LinkID? {
+    package func link(to host: HostID) -> LinkID? {
         guard let all = entries[host] else { return nil }
         return (all.first { !$0.isRetired } ?? all.first)?.link
     }
@@ -108,14 +109,14 @@ struct PeerTable: Sendable {
     /// Returns the link over which to forward to `host`. If several links lead there, it prefers one of `used`, over
     /// which that host has talked to the sender. The host knows a stream only on the link on which it dialled the
     /// stream.
-    func link(to host: HostID, preferring used: Set<LinkID>) -> LinkID? {
+    package func link(to host: HostID, preferring used: Set<LinkID>) -> LinkID? {
         guard let all = entries[host] else { return nil }
         return all.first { used.contains($0.link) }?.link ?? link(to: host)
     }
 
     /// Returns all links to other hosts than `host`, even if several lead to the same host. Each of these links
     /// received the offers when it came up, and it is not known which one stays. So each must receive the changes.
-    func links(except host: HostID) -> [LinkID] {
+    package func links(except host: HostID) -> [LinkID] {
         hosts.compactMap { $0.value == host ? nil : $0.key }
     }
 }

@@ -6,17 +6,28 @@ public struct ServiceOffer: Hashable, Sendable {
     public var address: Address
     /// Whether the offer came through a router and not from the host itself (`docs/protocol.md` §3).
     public var isRelayed: Bool
+
+    package init(name: String, address: Address, isRelayed: Bool) {
+        self.name = name
+        self.address = address
+        self.isRelayed = isRelayed
+    }
 }
 
 /// The offers from all links (`docs/protocol.md` §3).
-struct ServiceRegistry: Sendable {
+package struct ServiceRegistry: Sendable {
     /// The number of a link, assigned by the node.
-    typealias LinkID = UInt64
+    package typealias LinkID = UInt64
 
     /// An offer and the link to dial it over.
-    struct Route: Hashable, Sendable {
-        var link: LinkID
-        var offer: ServiceOffer
+    package struct Route: Hashable, Sendable {
+        package var link: LinkID
+        package var offer: ServiceOffer
+
+        package init(link: LinkID, offer: ServiceOffer) {
+            self.link = link
+            self.offer = offer
+        }
     }
 
     /// The offers by name.
@@ -57,16 +68,16 @@ struct ServiceRegistry: Sendable {
     }
 
     /// Lost links that still have offers in the registry. They are not dialled any more.
-    private(set) var leaving: Set<LinkID> = []
+    package private(set) var leaving: Set<LinkID> = []
 
     /// The maximum number of offers of one name. An offer counts once for each link that brought it.
     private let perName: Int
 
-    init(perName: Int = 1 << 19) {
+    package init(perName: Int = 1 << 19) {
         self.perName = perName
     }
 
-    enum AddResult: Hashable {
+    package enum AddResult: Hashable {
         /// - Parameter isFirst: whether this is the first offer of this name at this address, separately for direct and
         ///   relayed offers.
         case added(isFirst: Bool)
@@ -81,7 +92,9 @@ struct ServiceRegistry: Sendable {
     /// within the limit of its link. So no link and no host can keep the offers of others out.
     ///
     /// - Parameter isPrivate: whether the offer was addressed to this node only.
-    mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isPrivate: Bool = false) -> AddResult {
+    package mutating func add(_ offer: ServiceOffer, from link: LinkID, limit: Int, isPrivate: Bool = false)
+        -> AddResult
+    {
         if byLink[link]?[offer.address.host]?.offers.contains(offer) == true { return .known }
         guard hasCapacity(for: offer, from: link, limit: limit) else { return .limitReached }
         byLink[link, default: [:]][offer.address.host, default: HostOffers()].add(offer)
@@ -100,26 +113,31 @@ struct ServiceRegistry: Sendable {
     }
 
     /// Returns the number of offers from `link`.
-    func count(on link: LinkID) -> Int { counts[link] ?? 0 }
+    package func count(on link: LinkID) -> Int { counts[link] ?? 0 }
 
     /// Whether a router offers services of `host`.
-    func isRelayed(_ host: HostID) -> Bool { relayedCounts[host] != nil }
+    package func isRelayed(_ host: HostID) -> Bool { relayedCounts[host] != nil }
 
     /// Returns a link to a router that offers services of `host`.
-    func router(of host: HostID) -> LinkID? {
+    package func router(of host: HostID) -> LinkID? {
         byLink.first { $0.value[host]?.offers.contains(where: \.isRelayed) ?? false }?.key
     }
 
     /// A removed offer.
-    struct Removal: Hashable, Sendable {
-        var offer: ServiceOffer
+    package struct Removal: Hashable, Sendable {
+        package var offer: ServiceOffer
         /// Whether this was the last offer of this name at this address, separately for direct and relayed offers.
-        var isLast: Bool
+        package var isLast: Bool
+
+        package init(offer: ServiceOffer, isLast: Bool) {
+            self.offer = offer
+            self.isLast = isLast
+        }
     }
 
     /// Handles NO_SERVICE: removes an offer. Returns `nil` if it was not known.
     @discardableResult
-    mutating func remove(_ offer: ServiceOffer, from link: LinkID) -> Removal? {
+    package mutating func remove(_ offer: ServiceOffer, from link: LinkID) -> Removal? {
         guard byLink[link]?[offer.address.host]?.remove(offer) == true else { return nil }
         places[link, default: 0] -= Self.places(of: offer)
         if byLink[link]?[offer.address.host]?.offers.isEmpty == true { byLink[link]?[offer.address.host] = nil }
@@ -127,12 +145,12 @@ struct ServiceRegistry: Sendable {
     }
 
     /// The offers of a lost link. If there are many, releasing them takes long, so it must not happen under a lock.
-    struct Gone: Sendable {
+    package struct Gone: Sendable {
         fileprivate let offersByHost: [HostID: HostOffers]
         fileprivate let privateOffers: [HostID: Set<ServiceOffer>]
 
         /// Calls `body` with all offers, in pieces of `size`.
-        func inPieces(of size: Int, _ body: ([ServiceOffer]) -> Void) {
+        package func inPieces(of size: Int, _ body: ([ServiceOffer]) -> Void) {
             var piece: [ServiceOffer] = []
             for offer in offersByHost.values.lazy.flatMap(\.offers) {
                 piece.append(offer)
@@ -146,7 +164,7 @@ struct ServiceRegistry: Sendable {
 
     /// Begins to remove a lost link, which is not dialled any more. The caller must remove its offers with
     /// ``drop(_:from:)`` and then call ``hasLeft(_:)``.
-    mutating func leaves(_ link: LinkID) -> Gone {
+    package mutating func leaves(_ link: LinkID) -> Gone {
         leaving.insert(link)
         counts[link] = nil
         places[link] = nil
@@ -156,19 +174,19 @@ struct ServiceRegistry: Sendable {
     }
 
     /// Removes some offers of a lost link.
-    mutating func drop(_ gone: [ServiceOffer], from link: LinkID) -> [Removal] {
+    package mutating func drop(_ gone: [ServiceOffer], from link: LinkID) -> [Removal] {
         gone.map { drop($0, from: link) }
     }
 
     /// Ends the removal of a lost link.
-    mutating func hasLeft(_ link: LinkID) {
+    package mutating func hasLeft(_ link: LinkID) {
         leaving.remove(link)
     }
 
     /// Handles RST: removes the offers that `host` announced to this node only. The router itself withdraws the other
     /// offers of the host, and may have announced them again before the RST.
     @discardableResult
-    mutating func remove(privateTo host: HostID, over link: LinkID) -> [Removal] {
+    package mutating func remove(privateTo host: HostID, over link: LinkID) -> [Removal] {
         (privateOffers[link]?[host] ?? []).compactMap { remove($0, from: link) }
     }
 
@@ -188,11 +206,11 @@ struct ServiceRegistry: Sendable {
     }
 
     /// Whether a node offers `name`.
-    func hasOffer(of name: String) -> Bool { offers[name]?.hasWay(except: leaving) ?? false }
+    package func hasOffer(of name: String) -> Bool { offers[name]?.hasWay(except: leaving) ?? false }
 
     /// Returns the offers of `name`, each host and port once. A direct offer wins over a relayed one of the same
     /// address (`docs/protocol.md` §3).
-    func candidates(for name: String) -> NamedOffers { offers[name] ?? NamedOffers() }
+    package func candidates(for name: String) -> NamedOffers { offers[name] ?? NamedOffers() }
 
     /// All offers in no order. An offer occurs once for each link that brought it.
     var routes: [Route] {
@@ -200,7 +218,7 @@ struct ServiceRegistry: Sendable {
     }
 
     /// All offers, ordered by name. An offer occurs once for each link that brought it.
-    var all: [Route] { Self.ordered(routes) }
+    package var all: [Route] { Self.ordered(routes) }
 
     /// Sorts offers by name. For hundreds of thousands this takes a second, so it must not happen under a lock.
     static func ordered(_ routes: [Route]) -> [Route] {

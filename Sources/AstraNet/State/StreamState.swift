@@ -4,7 +4,7 @@
 /// neither links nor clocks.
 package struct StreamState: Hashable, Sendable {
     /// The phase of the stream's life.
-    enum Phase: Hashable, Sendable {
+    package enum Phase: Hashable, Sendable {
         /// This node has sent DIAL and waits for SYN.
         case dialing
         /// This node has answered a DIAL with SYN and waits for ACK.
@@ -16,7 +16,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// The state of the receiving direction. It applies after the bytes that are already received.
-    enum ReadSide: Hashable, Sendable {
+    package enum ReadSide: Hashable, Sendable {
         case open
         /// FIN2 has arrived: the end of file.
         case finished
@@ -24,7 +24,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// The state of the sending direction.
-    enum WriteSide: Hashable, Sendable {
+    package enum WriteSide: Hashable, Sendable {
         case open
         /// The end is sent after the bytes that are still queued.
         case ending(Ending)
@@ -33,7 +33,7 @@ package struct StreamState: Hashable, Sendable {
 
     /// The reason why a direction has ended. The usual reasons take no heap memory, because a request needs five of
     /// them.
-    enum Failure: Hashable, Sendable {
+    package enum Failure: Hashable, Sendable {
         /// This node has closed or failed the stream.
         case closedHere
         /// This node has finished writing.
@@ -53,7 +53,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// The way in which this node ends a stream.
-    enum Ending: Hashable, Sendable {
+    package enum Ending: Hashable, Sendable {
         /// Ends the sending direction. Reading goes on.
         case finish
         /// Ends both directions normally.
@@ -63,7 +63,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// The acceptance of a pushed stream (`docs/protocol.md` §6.5).
-    enum Offer: UInt8, Hashable, Sendable {
+    package enum Offer: UInt8, Hashable, Sendable {
         /// The stream is accepted, or is not a pushed stream.
         case none
         /// The server's end, which waits for the client's SYN.
@@ -75,17 +75,17 @@ package struct StreamState: Hashable, Sendable {
     // The order of these properties and the `indirect` cases above minimize the size. A node may have a million
     // streams.
 
-    private(set) var reading = ReadSide.open
+    package private(set) var reading = ReadSide.open
     /// The number of bytes that the writer has queued and no DATA op has carried yet.
-    private(set) var queued = 0
-    private(set) var sendWindow = SendWindow()
-    private(set) var receiveWindow = ReceiveWindow()
-    private(set) var phase: Phase
+    package private(set) var queued = 0
+    package private(set) var sendWindow = SendWindow()
+    package private(set) var receiveWindow = ReceiveWindow()
+    package private(set) var phase: Phase
     private var flags = Flags()
-    private(set) var writing = WriteSide.open
+    package private(set) var writing = WriteSide.open
 
     /// Returns the state of a stream that begins with this node's DIAL.
-    static func dialer(isEager: Bool = false) -> StreamState { StreamState(phase: .dialing, isEager: isEager) }
+    package static func dialer(isEager: Bool = false) -> StreamState { StreamState(phase: .dialing, isEager: isEager) }
     /// Returns the state of a stream that begins with the peer's DIAL, which this node answers with SYN.
     package static func listener(isEager: Bool = false) -> StreamState {
         StreamState(phase: isEager ? .open : .accepting, isEager: isEager)
@@ -135,7 +135,7 @@ package struct StreamState: Hashable, Sendable {
         set { flags.set(.stoppedByPeer, newValue) }
     }
     /// Whether the peer has accepted this node's DIAL or pushed stream. It stays true when the stream ends.
-    private(set) var wasAccepted: Bool {
+    package private(set) var wasAccepted: Bool {
         get { flags.contains(.accepted) }
         set { flags.set(.accepted, newValue) }
     }
@@ -146,7 +146,7 @@ package struct StreamState: Hashable, Sendable {
         set { flags.set(.eager, newValue) }
     }
     /// Whether this is a pushed stream that the client has not accepted yet.
-    private(set) var offer: Offer {
+    package private(set) var offer: Offer {
         get { flags.contains(.offerMade) ? .made : flags.contains(.offerReceived) ? .received : .none }
         set {
             flags.set(.offerMade, newValue == .made)
@@ -167,10 +167,10 @@ package struct StreamState: Hashable, Sendable {
         set { flags.set(.closedHere, newValue) }
     }
     /// Whether the stream waits only for the client's answer to a pushed stream.
-    var isKept: Bool { isEndedHere && offer == .made && phase != .ended }
+    package var isKept: Bool { isEndedHere && offer == .made && phase != .ended }
 
     /// Whether further writing is pointless: the peer has finished, stopped or failed the stream, or the link is lost.
-    var isPeerClosed: Bool {
+    package var isPeerClosed: Bool {
         if reading != .open { return true }
         if case .over = writing { return true }
         return false
@@ -178,7 +178,7 @@ package struct StreamState: Hashable, Sendable {
 
     // MARK: - Opening
 
-    enum ReceivedSynAction: Hashable {
+    package enum ReceivedSynAction: Hashable {
         case sendAck, confirm, doNothing
         /// The client has accepted a pushed stream that goes on.
         case resumeSending
@@ -188,7 +188,7 @@ package struct StreamState: Hashable, Sendable {
 
     /// Handles SYN: the listener has accepted this node's DIAL, or the client has accepted a pushed stream. DATA may
     /// follow the ACK at once, because a Go listener accepts that. So the stream does not wait for SYN_ACK.
-    mutating func receivedSyn() -> ReceivedSynAction {
+    package mutating func receivedSyn() -> ReceivedSynAction {
         if offer == .made, phase == .open {
             offer = .none
             wasAccepted = true
@@ -220,10 +220,10 @@ package struct StreamState: Hashable, Sendable {
         if offer == .received { offer = .none }
     }
 
-    enum ReceivedAckAction: Hashable { case sendSynAckAndAccept, doNothing }
+    package enum ReceivedAckAction: Hashable { case sendSynAckAndAccept, doNothing }
 
     /// Handles ACK: the dialer has received the SYN.
-    mutating func receivedAck() -> ReceivedAckAction {
+    package mutating func receivedAck() -> ReceivedAckAction {
         guard phase == .accepting else { return .doNothing }
         phase = .open
         return .sendSynAckAndAccept
@@ -300,7 +300,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// Handles WND_SIZE.
-    mutating func receivedWindowSize(_ size: UInt32) -> ReceivedCreditAction {
+    package mutating func receivedWindowSize(_ size: UInt32) -> ReceivedCreditAction {
         // Before its acceptance, the window of a pushed stream comes from the grant.
         guard phase != .ended, offer != .made else { return .doNothing }
         sendWindow.resize(to: size)
@@ -309,11 +309,11 @@ package struct StreamState: Hashable, Sendable {
 
     // MARK: - Ends of this node
 
-    enum EndAction: Hashable { case flush, doNothing }
+    package enum EndAction: Hashable { case flush, doNothing }
 
     /// Finishes, closes or fails the stream. `finish` may come before `close` or `fail`; of these two, the first one
     /// counts.
-    mutating func end(_ ending: Ending) -> EndAction {
+    package mutating func end(_ ending: Ending) -> EndAction {
         guard phase != .ended else { return .doNothing }
         if isEndedHere {
             // The stream is kept only for the client's answer. A failure does not wait for it.
@@ -337,12 +337,12 @@ package struct StreamState: Hashable, Sendable {
 
     /// Drops the queued bytes. A close that waited behind them becomes a failure, so that the peer does not see a
     /// normal end.
-    mutating func dropQueued(saying message: String) {
+    package mutating func dropQueued(saying message: String) {
         if queued > 0, case .ending(.close) = writing { writing = .ending(.fail(message: message)) }
         queued = 0
     }
 
-    enum EndingStep: Hashable {
+    package enum EndingStep: Hashable {
         /// Bytes must be sent before the end, or there is no end to send.
         case wait
         /// Send FIN2. The stream goes on for the peer's direction.
@@ -360,7 +360,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// Takes the ops to send when all bytes that were queued before an end have been sent.
-    mutating func takeEnding() -> EndingStep {
+    package mutating func takeEnding() -> EndingStep {
         guard case .ending(let ending) = writing, queued == 0, phase != .ended else { return .wait }
         switch ending {
         case .finish:
@@ -388,14 +388,14 @@ package struct StreamState: Hashable, Sendable {
 
     /// Whether bytes that were queued before a `close` or `fail` wait for credit, which may never come. A pushed stream
     /// that is not accepted has a deadline of its own.
-    var isLingering: Bool {
+    package var isLingering: Bool {
         guard phase != .ended, offer != .made, queued > 0, case .ending(let ending) = writing else { return false }
         return ending != .finish
     }
 
     // MARK: - Ends of the peer
 
-    enum PeerEndAction: Hashable {
+    package enum PeerEndAction: Hashable {
         /// The link forgets the stream and wakes its readers and writers.
         case forget
         /// The link wakes readers and writers and keeps the stream.
@@ -404,7 +404,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// Handles FIN1: the peer reads no more bytes. Drops the queued bytes.
-    mutating func receivedFin1() -> PeerEndAction {
+    package mutating func receivedFin1() -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
         if offer == .made {
             // The client has given the source up.
@@ -429,7 +429,7 @@ package struct StreamState: Hashable, Sendable {
     }
 
     /// Handles FIN2: the end of file after the received bytes. The sending direction goes on.
-    mutating func receivedFin2() -> PeerEndAction {
+    package mutating func receivedFin2() -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
         if phase != .open {
             // The peer gave the stream up before it opened.
@@ -442,7 +442,7 @@ package struct StreamState: Hashable, Sendable {
 
     /// Ends both directions at once: after ERR, FORCE_CLOSED, a lost link or a protocol violation. Received bytes stay
     /// readable. If the end of file has already arrived, the reader gets it and not the error.
-    mutating func fail(_ error: AstraNetError) -> PeerEndAction {
+    package mutating func fail(_ error: AstraNetError) -> PeerEndAction {
         guard phase != .ended else { return .doNothing }
         phase = .ended
         if offer == .made { offer = .none }

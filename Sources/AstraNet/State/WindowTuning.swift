@@ -9,7 +9,7 @@
 ///
 /// On one machine a round trip takes microseconds and the initial window is enough. A larger one would only cost
 /// memory.
-struct WindowTuning: Hashable, Sendable {
+package struct WindowTuning: Hashable, Sendable {
     /// The number of windows that the reader must take without falling behind before the rate is checked.
     private static let windowsPerCheck: UInt64 = 4
 
@@ -17,6 +17,8 @@ struct WindowTuning: Hashable, Sendable {
     private var creditedBytes: UInt64 = 0
     /// The time of the first of these credits, in nanoseconds.
     private var since: UInt64 = 0
+
+    package init() {}
 
     /// Handles credit for `count` bytes that is returned to the peer.
     ///
@@ -27,7 +29,7 @@ struct WindowTuning: Hashable, Sendable {
     ///   - now: the time in nanoseconds.
     ///   - roundTrip: the round trip of the link in nanoseconds; 0 if it is unknown.
     /// - Returns: the new window, twice as large but at most `largest`; `nil` if the window stays.
-    mutating func credited(
+    package mutating func credited(
         _ count: UInt32, unread: UInt32, limit: UInt32, largest: UInt32, now: UInt64, roundTrip: UInt64
     ) -> UInt32? {
         guard unread <= limit / 4 else {

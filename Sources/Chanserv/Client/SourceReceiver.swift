@@ -2,7 +2,7 @@ import NIOCore
 import Synchronization
 
 /// One source at the client: dials its connection if the source has a name, reads it and ends it.
-final class SourceReceiver: ConnectionDelegate {
+package final class SourceReceiver: ConnectionDelegate {
     private enum Phase {
         /// The dial has not started because no host offers the name yet.
         case waiting
@@ -51,7 +51,7 @@ final class SourceReceiver: ConnectionDelegate {
     /// Creates the receiver of a source that is dialled by its name.
     ///
     /// - Parameter onDialled: called once, when the server has answered the dial or the dial has failed.
-    init(
+    package init(
         _ name: String, _ multiplexer: any Multiplexer, _ configuration: Client.Configuration,
         deadline: ContinuousClock.Instant?, onDialled: @escaping @Sendable () -> Void
     ) {
@@ -71,7 +71,7 @@ final class SourceReceiver: ConnectionDelegate {
     ///
     /// Giving the source up does not stop the dial. A server keeps a source that no client dials until the accept
     /// timeout, but frees one that is dialled and closed at once.
-    func dial(from master: any Connection) {
+    package func dial(from master: any Connection) {
         let deadline = (multiplexer.surroundings.now() + dialTimeout).orEarlier(deadline)
         do throws(ConnectionError) {
             if let connection = try multiplexer.dialNow(name, receivedFrom: master, delegate: self) {
@@ -120,7 +120,7 @@ final class SourceReceiver: ConnectionDelegate {
         if abandoned != nil { dialled() }
     }
 
-    func connectionChanged() {
+    package func connectionChanged() {
         enum Step { case nothing, open(any Connection), close(any Connection) }
         let step = storage.withLock { storage -> Step in
             switch storage.phase {
@@ -158,7 +158,7 @@ final class SourceReceiver: ConnectionDelegate {
     }
 
     /// Ends the source at client and server.
-    func cancel() {
+    package func cancel() {
         let before = storage.withLock { storage -> Phase in
             let before = storage.phase
             if case .opening(let connection, _) = before {

@@ -9,12 +9,12 @@ import CLZ4
 /// ends at the place of the match offset. LZ4 writes 0 into the lower half of that sequence's token, which stands for a
 /// match of four bytes (LZ4 block format, "End of block conditions"). Writing an offset there continues the block. So a
 /// piece may end where the next four bytes occurred before, and the next piece begins after these four bytes.
-enum CompressedPieces {
+package enum CompressedPieces {
     /// Size of a piece. Compressing it takes about one short time slice. Matches do not reach across pieces: that makes
     /// the block 1% larger, and 3% larger with pieces of half the size.
     private static let size = 131_072
     /// Minimum size of a payload that is compressed in more than one piece.
-    static let minimum = 2 * size
+    package static let minimum = 2 * size
     /// The distance in which an earlier copy of the four bytes is searched. An offset has 16 bits, and distant matches
     /// are rare.
     private static let reach = 8_192
@@ -31,7 +31,7 @@ enum CompressedPieces {
     ///   - state: the working memory of LZ4, `LZ4_sizeofState()` bytes.
     ///   - between: called after each piece but the last.
     /// - Returns: the length of the block; `nil` if `block` is too small.
-    static func compress(
+    package static func compress(
         _ payload: UnsafeRawBufferPointer, into block: UnsafeMutableRawBufferPointer, state: UnsafeMutableRawPointer,
         between: () -> Void
     ) -> Int? {

@@ -109,7 +109,7 @@ public struct FrameBatch: ~Copyable, Sendable {
     ///
     /// - Throws: ``ChanservError`` with code `wrongFrameSize` if the payload is larger than ``maxFrameSize``. The batch
     ///   is unchanged then.
-    mutating func append(uncompressed frame: some Frame) throws(ChanservError) {
+    package mutating func append(uncompressed frame: some Frame) throws(ChanservError) {
         dropReservation()
         settle()
         prepareRoom()

@@ -14,7 +14,7 @@ package struct FrameDecoder: Sendable {
     /// Whether the beginning of the current frame, or of its length, was received before `chunk`.
     @usableFromInline var isCut = false
     /// The beginning of a split frame if `claimed` is set, otherwise of a split length.
-    private(set) var partial = ByteBuffer()
+    package private(set) var partial = ByteBuffer()
     private var claimed: Int?
     /// Whether payloads with the compression mark are decompressed: only those of sources (`docs/protocol.md` §5).
     @usableFromInline var decompresses: Bool
@@ -47,7 +47,7 @@ package struct FrameDecoder: Sendable {
     /// Returns the next frame if it is complete in `chunk` and not compressed. `nil` means that ``next()`` must be
     /// called, not that there is no frame.
     @inlinable
-    mutating func nextAtHand() -> ByteBuffer? {
+    package mutating func nextAtHand() -> ByteBuffer? {
         let start = chunk.readerIndex
         let room = chunk.readableBytes - WireFormat.lengthSize
         guard room >= 0, !isCut, let memory else { return nil }

@@ -6,7 +6,7 @@ import NIOCore
 ///
 /// `@unchecked Sendable`: a compressor is owned by one `FrameBatch`, which cannot be copied, or by the pool, which is
 /// protected by a lock. So two threads never use it at the same time.
-final class Compressor: @unchecked Sendable {
+package final class Compressor: @unchecked Sendable {
     /// State for small payloads. It is reset for the next payload without clearing all of it.
     private let stream: UnsafeMutablePointer<LZ4_stream_t>
     /// State for large payloads. Compressing them without reference to earlier blocks is a sixth faster, and clearing the
@@ -32,7 +32,7 @@ final class Compressor: @unchecked Sendable {
     }
 
     /// Returns the maximum size of a block for `size` bytes.
-    static func bound(_ size: Int) -> Int { Int(LZ4_compressBound(Int32(size))) }
+    package static func bound(_ size: Int) -> Int { Int(LZ4_compressBound(Int32(size))) }
 
     /// Compresses `payload` into one independent block.
     ///
@@ -84,13 +84,13 @@ enum CompressorPool {
 }
 
 /// Decompresses payloads.
-enum LZ4Block {
+package enum LZ4Block {
     /// Decompresses the payload of a frame that begins with the mark.
     ///
     /// - Parameter payload: mark, u64 little-endian size, block; more than 12 bytes.
     /// - Throws: `wrongUncompressedFrameSize` if the claimed size is impossible (nothing is allocated then),
     ///   `corruptCompression` if the block does not decompress to that size.
-    static func decompress(_ payload: ByteBuffer) throws(ChanservError) -> ByteBuffer {
+    package static func decompress(_ payload: ByteBuffer) throws(ChanservError) -> ByteBuffer {
         var block = payload
         block.moveReaderIndex(forwardBy: 4)
         guard let claim = block.readInteger(endianness: .little, as: UInt64.self) else {

@@ -15,7 +15,7 @@ final class InMemoryPair: Sendable {
     }
 
     /// How one side ended the connection.
-    enum End: Sendable, Hashable {
+    package enum End: Sendable, Hashable {
         case closed
         case failed(String)
     }

@@ -235,7 +235,7 @@ public protocol Connection: AnyObject, Sendable {
 
 extension Connection {
     /// See ``ConnectionProgress/isPeerClosed``.
-    var isPeerClosed: Bool { progress.isPeerClosed }
+    package var isPeerClosed: Bool { progress.isPeerClosed }
 }
 
 /// A snapshot of a connection's state.

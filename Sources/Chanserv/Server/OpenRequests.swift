@@ -135,7 +135,7 @@ package final class OpenRequests: Sendable {
     }
 
     /// Records that all sources of the request have been added.
-    func listed(_ scope: RequestScope) {
+    package func listed(_ scope: RequestScope) {
         storage.withLockedValue { storage in
             storage.change(scope) { entry in
                 guard entry.isListing else { return }
@@ -146,7 +146,7 @@ package final class OpenRequests: Sendable {
     }
 
     /// Records that the request is answered. Its handler may still use it.
-    func answered(_ scope: RequestScope, isHandlerFinished: Bool) {
+    package func answered(_ scope: RequestScope, isHandlerFinished: Bool) {
         end(scope) { entry in
             entry.isAnswered = true
             if isHandlerFinished { entry.isHandlerFinished = true }
@@ -156,7 +156,7 @@ package final class OpenRequests: Sendable {
     /// Records that the request is answered and that its handler needs it no more. The entry stays until
     /// ``answered(_:isHandlerFinished:)`` was called too, which another thread may be about to do. So the result is counted before
     /// the request is gone.
-    func handlerFinished(_ scope: RequestScope) {
+    package func handlerFinished(_ scope: RequestScope) {
         end(scope) { $0.isHandlerFinished = true }
     }
 

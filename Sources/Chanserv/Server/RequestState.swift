@@ -5,7 +5,7 @@
 /// destroyed.
 package struct RequestState: Sendable {
     /// The stage of a request.
-    enum Stage: Sendable, Hashable {
+    package enum Stage: Sendable, Hashable {
         /// The body has not arrived completely.
         case readingBody
         /// Sources are being added.
@@ -25,7 +25,7 @@ package struct RequestState: Sendable {
     }
 
     /// How a part of the request ended: the listing, or one source.
-    enum End: Sendable {
+    package enum End: Sendable {
         case well
         /// The server failed.
         case failed(ChanservError)
@@ -34,36 +34,38 @@ package struct RequestState: Sendable {
     }
 
     /// The consequences of an end for the service.
-    struct Settlement: Sendable {
+    package struct Settlement: Sendable {
         /// The first failure of the request. It counts at once.
-        var failure: ChanservError?
+        package var failure: ChanservError?
         /// The result of the answered request, unless it was reported before.
-        var verdict: Verdict?
-        var isAnswered = false
+        package var verdict: Verdict?
+        package var isAnswered = false
         /// Whether the handler has finished too.
-        var isHandlerFinished = false
+        package var isHandlerFinished = false
     }
 
-    enum Verdict: Sendable, Hashable { case succeeded, undecided }
+    package enum Verdict: Sendable, Hashable { case succeeded, undecided }
 
-    private(set) var stage = Stage.readingBody
-    private(set) var cancellation: Cancellation?
+    package private(set) var stage = Stage.readingBody
+    package private(set) var cancellation: Cancellation?
     /// The number of sources that have not ended.
-    private(set) var openSources = 0
+    package private(set) var openSources = 0
     /// The number of open sources that the client has not accepted.
-    private(set) var unacceptedSources = 0
-    private(set) var sourcesTotal = 0
+    package private(set) var unacceptedSources = 0
+    package private(set) var sourcesTotal = 0
     private var hasFailed = false
     private var wentWell = false
     private var isReported = false
     private var isAnswered = false
     /// Whether the handler has begun and has not finished.
-    private(set) var isInUse = false
+    package private(set) var isInUse = false
 
-    enum BodyAction: Sendable, Hashable { case begin, drop }
+    package init() {}
+
+    package enum BodyAction: Sendable, Hashable { case begin, drop }
 
     /// Records that the body has arrived.
-    mutating func receivedBody() -> BodyAction {
+    package mutating func receivedBody() -> BodyAction {
         guard stage == .readingBody, cancellation == nil else { return .drop }
         stage = .listing
         isInUse = true
@@ -71,14 +73,14 @@ package struct RequestState: Sendable {
     }
 
     /// Whether sources may be added.
-    var isListing: Bool { stage == .listing && cancellation == nil }
+    package var isListing: Bool { stage == .listing && cancellation == nil }
 
     /// Whether the request was ended early with all its sources. If only the client went away, the sources that it accepted
     /// go on.
     var isEnding: Bool { cancellation != nil && cancellation != .clientGone }
 
     /// Records that a source was added.
-    mutating func addedSource() {
+    package mutating func addedSource() {
         precondition(stage == .listing, "a source was added to a request that is not listed")
         openSources += 1
         unacceptedSources += 1
@@ -86,12 +88,12 @@ package struct RequestState: Sendable {
     }
 
     /// Records that the client accepted a source.
-    mutating func acceptedSource() {
+    package mutating func acceptedSource() {
         unacceptedSources -= 1
     }
 
     /// Records that a source has ended.
-    mutating func endedSource(_ end: End, countedAsAccepted: Bool) -> Settlement {
+    package mutating func endedSource(_ end: End, countedAsAccepted: Bool) -> Settlement {
         precondition(openSources > 0, "more sources ended than were added")
         openSources -= 1
         if !countedAsAccepted { unacceptedSources -= 1 }
@@ -99,7 +101,7 @@ package struct RequestState: Sendable {
     }
 
     /// Records that no more sources will be added. Further calls do nothing.
-    mutating func endedListing(_ end: End) -> Settlement? {
+    package mutating func endedListing(_ end: End) -> Settlement? {
         guard stage != .listed else { return nil }
         stage = .listed
         return settle(end)
@@ -109,7 +111,7 @@ package struct RequestState: Sendable {
     /// accepted go on, and a later reason ends them.
     ///
     /// - Returns: whether there is anything to end for this reason.
-    mutating func cancel(_ cancellation: Cancellation) -> Bool {
+    package mutating func cancel(_ cancellation: Cancellation) -> Bool {
         guard !isAnswered, self.cancellation == nil || self.cancellation == .clientGone && cancellation != .clientGone
         else { return false }
         self.cancellation = cancellation
@@ -119,7 +121,7 @@ package struct RequestState: Sendable {
     /// Records that frames are being sent well. A long request can thereby count as a success before it ends.
     ///
     /// - Returns: whether the success must be reported now.
-    mutating func succeeded() -> Bool {
+    package mutating func succeeded() -> Bool {
         guard !hasFailed, !isReported else { return false }
         isReported = true
         return true
@@ -128,7 +130,7 @@ package struct RequestState: Sendable {
     /// Records that the handler needs the request no more.
     ///
     /// - Returns: whether the request is also answered.
-    mutating func handlerFinished() -> Bool {
+    package mutating func handlerFinished() -> Bool {
         precondition(isInUse, "the handler of a request finished twice")
         isInUse = false
         return isAnswered

@@ -26,7 +26,7 @@ public final class VirtualService: Sendable {
     /// A class, because each request holds it. Copying a configuration instead would retain each of its closures.
     public final class Revision: Sendable {
         /// Counts the updates of the service. The service begins with revision 0.
-        let number: UInt64
+        package let number: UInt64
         let configuration: Server.Configuration
         let handler: any RequestHandler
 

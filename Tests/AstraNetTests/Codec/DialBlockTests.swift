@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 @Suite struct DialBlockTests {
     private static let full = DialBlock(

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 @Suite struct HandshakeTests {
     @Test func `a handshake without abilities has the bytes that Go writes`() {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 @Suite struct OpTests {
     static let all: [Command] = [

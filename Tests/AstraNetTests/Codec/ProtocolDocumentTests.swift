@@ -1,9 +1,8 @@
+import AstraNet
+import Chanserv
 import Foundation
 import NIOCore
 import Testing
-
-@testable import AstraNet
-@testable import Chanserv
 
 /// The test vectors of `docs/protocol.md` §9 against the codec.
 @Suite struct ProtocolDocumentTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Recorded conversations: those in `Fixtures`, and those of Go nodes if the folder `../shared/wire` exists.
 @Suite(.timeLimit(.minutes(5))) struct ConversationTests {

@@ -1,9 +1,8 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import Testing
-
-@testable import AstraNet
 
 /// Flushes during a read: the first answers do not wait for the end of the read.
 @Suite(.timeLimit(.minutes(5))) struct AnswersDuringReadTests {

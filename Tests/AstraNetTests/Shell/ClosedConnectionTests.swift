@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Connections that close before they become links.
 @Suite(.timeLimit(.minutes(5))) struct ClosedConnectionTests {

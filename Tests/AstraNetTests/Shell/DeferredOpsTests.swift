@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Non-urgent ops leave together with other ops, or alone after a short delay.
 @Suite(.timeLimit(.minutes(5))) struct DeferredOpsTests {

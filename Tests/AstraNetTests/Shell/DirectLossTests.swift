@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// The loss of a host that is reachable through a router and directly.
 @Suite(.timeLimit(.minutes(5))) struct DirectLossTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Direct paths behind a router, `keepJoined`, and attached connections.
 @Suite(.timeLimit(.minutes(5))) struct DirectPathTests {

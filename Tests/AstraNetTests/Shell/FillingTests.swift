@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Reading into a buffer of the caller.
 @Suite(.timeLimit(.minutes(5))) struct FillingTests {

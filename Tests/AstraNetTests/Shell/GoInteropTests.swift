@@ -1,10 +1,9 @@
 import AstraNet
+import Chanserv
 import ChanservAstraNet
 import Logging
 import NIOCore
 import Testing
-
-@testable import Chanserv
 
 /// chanserv between a node of this library and a Go-like peer.
 @Suite(.timeLimit(.minutes(5))) struct GoInteropTests {

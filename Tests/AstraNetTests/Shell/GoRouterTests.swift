@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Routers of this library between Go-like nodes, and a Go-like router between nodes of this library.
 @Suite(.timeLimit(.minutes(5))) struct GoRouterTests {

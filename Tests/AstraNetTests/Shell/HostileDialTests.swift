@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Invalid dials and offers, and answers that come late or not at all.
 @Suite(.timeLimit(.minutes(5))) struct HostileDialTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Peers that violate the protocol or flood the node. Each affects only its own stream or link.
 @Suite(.timeLimit(.minutes(5))) struct HostilePeerTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Peers that violate the rules of pushed sources (docs/protocol.md §6). Only the affected request or source fails, and
 /// no resources stay in use.

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// An idle stream uses little memory.
 @Suite struct IdleStreamTests {

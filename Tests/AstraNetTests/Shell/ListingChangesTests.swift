@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Waiting for changes of a node's listing.
 @Suite(.timeLimit(.minutes(5))) struct ListingChangesTests {

@@ -1,8 +1,7 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Streams over a link with a long round trip. Windows grow only if both ends announced `window`.
 @Suite(.timeLimit(.minutes(5))) struct LongRoundTripTests {

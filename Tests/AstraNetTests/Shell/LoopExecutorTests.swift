@@ -1,9 +1,8 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import Testing
-
-@testable import AstraNet
 
 @Suite(.timeLimit(.minutes(5))) struct LoopExecutorTests {
     /// Runs `body` with an executor over `count` event loops.

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Limits, and peers that misuse a router. The node refuses and counts what exceeds a limit; everything else continues.
 @Suite(.timeLimit(.minutes(5))) struct MeshLimitTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Hosts of this library and Go-like hosts on one mesh with a router of either kind. All reach all, and the loss of one
 /// affects no others.

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// A shutdown loses no bytes that the node has sent.
 @Suite(.timeLimit(.minutes(2))) struct OrderlyCloseTests {

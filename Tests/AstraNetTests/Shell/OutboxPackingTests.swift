@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Packing of written buffers in the outbox of a stream.
 @Suite struct OutboxPackingTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 @Suite struct OutboxTests {
     private static let op = OpHeader(.syn, to: Address(HostID(rawValue: 1), 2), from: Address(HostID(rawValue: 3), 4))

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// The limit of streams per link also applies to streams that the node dials.
 @Suite(.timeLimit(.minutes(5))) struct OwnDialLimitTests {

@@ -1,9 +1,8 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import Testing
-
-@testable import AstraNet
 
 /// Pushed sources between two nodes with a direct link (docs/protocol.md §6).
 @Suite(.timeLimit(.minutes(5))) struct PushedSourceTests {

@@ -1,8 +1,7 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Requests with random behaviour of client and server. The client reads what the server wrote, and no resources stay
 /// in use.

@@ -1,9 +1,8 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import Testing
-
-@testable import AstraNet
 
 /// Pushed sources through routers (docs/protocol.md §6).
 @Suite(.timeLimit(.minutes(5))) struct RoutedPushTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Streams through a router of this library.
 @Suite(.timeLimit(.minutes(5))) struct RouterTests {

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Private names, the selection of offers, and behaviour that needs an ability of the peer.
 @Suite(.timeLimit(.minutes(5))) struct ScopedNameTests {

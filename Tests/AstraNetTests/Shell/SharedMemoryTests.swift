@@ -1,8 +1,7 @@
+import AstraNet
 import Foundation
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Links with shared memory (docs/protocol.md §7).
 @Suite(.timeLimit(.minutes(5))) struct SharedMemoryTests {

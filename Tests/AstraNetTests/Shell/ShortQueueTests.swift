@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 @Suite struct ShortQueueTests {
     @Test func `a queue behaves like an array in random operations`() {

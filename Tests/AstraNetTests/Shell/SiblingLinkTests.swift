@@ -1,9 +1,8 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import Testing
-
-@testable import AstraNet
 
 /// Ops for streams of another link to the same host, while the event loop of that link is blocked.
 @Suite(.timeLimit(.minutes(5))) struct SiblingLinkTests {

@@ -1,8 +1,7 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Peers that read slowly or not at all while very many services change. Their announcements are held, in order and in
 /// bounded memory.

@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 @Suite struct StreamSlotsTests {
     private final class Entry: AddressedByOps {

@@ -1,9 +1,8 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import Testing
-
-@testable import AstraNet
 
 /// A DNS name with two addresses of one host, for example `localhost`.
 @Suite(.timeLimit(.minutes(5))) struct TwoAddressTests {

@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 @Suite struct AnswerAllowanceTests {
     private static let second: UInt64 = 1_000_000_000

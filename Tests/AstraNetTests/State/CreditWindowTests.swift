@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 @Suite struct SendWindowTests {
     @Test func `a new send window allows 65,536 bytes`() {

@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 @Suite struct HeldAnnouncementsTests {
     private static func subject(_ name: String, port: UInt32 = 9, to host: HostID = .peer) -> HeldAnnouncements.Subject

@@ -1,7 +1,6 @@
+import AstraNet
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 @Suite struct JoinPlanTests {
     private static let second: UInt64 = 1_000_000_000

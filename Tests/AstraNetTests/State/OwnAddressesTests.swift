@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 @Suite struct OwnAddressesTests {
     @Test func `a specific listening address is announced as it is`() {

@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 /// The use of several links to one host. The simulation found these cases.
 @Suite("Several links to one host")

@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 @Suite struct PeerTableTests {
     private static let small = HostID(rawValue: 1)

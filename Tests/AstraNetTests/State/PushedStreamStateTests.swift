@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 /// The two ends of a pushed stream (docs/protocol.md §6).
 @Suite struct PushedStreamStateTests {

@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 /// Explores every sequence of steps on small rings and compares it with a list of the allocated ranges.
 @Suite struct RingSpaceTests {

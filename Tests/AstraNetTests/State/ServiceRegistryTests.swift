@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 extension NamedOffers {
     /// The best route to each address.

@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 /// Invariants of every state that a stream can reach with bytes in steps of half a window.
 @Suite struct StreamStateExplorationTests {

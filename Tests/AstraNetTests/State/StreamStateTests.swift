@@ -1,6 +1,5 @@
+import AstraNet
 import Testing
-
-@testable import AstraNet
 
 /// An event of a stream, as a value.
 enum StreamEvent: Hashable, Sendable {

@@ -1,8 +1,7 @@
+import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 /// Two nodes with a link between them. The test answers the requests at the server.
 struct PushPair {

@@ -1,19 +1,19 @@
 internal import DequeModule
 internal import Logging
 internal import NIOConcurrencyHelpers
-internal import NIOCore
-internal import Synchronization
+package import NIOCore
+package import Synchronization
 
 /// The thread-safe side of a link, which is one connection to another node.
 ///
 /// Any thread queues outbound work here. The first item that is queued on an idle link schedules a flush on the event
 /// loop. All other state of a link belongs to its event loop (``LinkHandler``).
-final class Link: Sendable {
-    let id: ServiceRegistry.LinkID
+package final class Link: Sendable {
+    package let id: ServiceRegistry.LinkID
     let node: NodeCore
-    let channel: any Channel
+    package let channel: any Channel
     /// Whether this node opened the connection.
-    let isDialled: Bool
+    package let isDialled: Bool
     /// The memory shared with the peer (`docs/protocol.md` §7); `nil` for all links except worker links.
     let memory: SharedMemory?
     /// Deadlines of tasks that wait on this link's streams.
@@ -22,7 +22,7 @@ final class Link: Sendable {
     /// event loop.
     let tasks: LoopExecutor.Queue?
     /// Budget for the bytes that the peer makes this node hold.
-    let buffered: BufferBudget
+    package let buffered: BufferBudget
     /// Budget for bytes from this link that wait on other links to be forwarded: a quarter of ``buffered``'s limit.
     ///
     /// A peer that ignores credit therefore fills only a part of another link's budget.
@@ -30,11 +30,11 @@ final class Link: Sendable {
     let partialOp = PartialOp()
     /// Budget for the bytes that this node's requests granted to servers for pushed sources: a quarter of
     /// ``buffered``'s limit.
-    let pushGrants: BufferBudget
+    package let pushGrants: BufferBudget
     /// `ip:port` of the peer; empty if the peer has no such address.
     let peerSocketAddress = NIOLockedValueBox("")
     /// Event loop of ``channel``. It is stored because `Channel.eventLoop` costs more than reading the clock.
-    let eventLoop: any EventLoop
+    package let eventLoop: any EventLoop
 
     /// Peer of the link. Unsafe for the compiler.
     ///
@@ -47,7 +47,7 @@ final class Link: Sendable {
     /// Whether this node had a stream on the link with another host than the peer, which is then a router.
     let hasRoutedStreams = Atomic<Bool>(false)
     /// Shortest measured round trip in nanoseconds; 0 before the first measurement.
-    let roundTrip = Atomic<UInt64>(0)
+    package let roundTrip = Atomic<UInt64>(0)
     /// Number of this node's streams on the link, including those whose DIAL is not sent yet.
     private let streamCount = Atomic<Int>(0)
     /// Requests that could not open the stream of their next source because the link is at its stream limit.
@@ -58,10 +58,10 @@ final class Link: Sendable {
 
     private let outbox = NIOLockedValueBox(Outbox())
     /// Handler of the connection; `nil` after the connection has closed. Event loop only.
-    let handler: NIOLoopBoundBox<LinkHandler?>
+    package let handler: NIOLoopBoundBox<LinkHandler?>
 
     /// Whole ops to be forwarded from another link.
-    struct Forwarded {
+    package struct Forwarded {
         var ops: ByteBuffer
         /// Link that the ops came from; `nil` for this node's own ops that keep their order among forwarded ones.
         var source: Link?
@@ -106,7 +106,7 @@ final class Link: Sendable {
     }
 
     /// Reserves a stream slot. Returns `false` if the link is at its stream limit.
-    func reserveStreamSlot() -> Bool {
+    package func reserveStreamSlot() -> Bool {
         if reserveSlot() { return true }
         node.counters.refusedStreams.add(1, ordering: .relaxed)
         return false
@@ -114,7 +114,7 @@ final class Link: Sendable {
 
     /// Reserves a stream slot. If the link is at its stream limit, returns `false` and later calls the delegate of
     /// `request`, when a slot may be free.
-    func reserveStreamSlot(orCall request: MeshStream) -> Bool {
+    package func reserveStreamSlot(orCall request: MeshStream) -> Bool {
         if reserveSlot() { return true }
         slotWaiters.withLockedValue { $0[ObjectIdentifier(request)] = request }
         hasSlotWaiters.store(true, ordering: .sequentiallyConsistent)
@@ -139,7 +139,7 @@ final class Link: Sendable {
     }
 
     /// Releases a stream slot, and schedules the delegates of all requests that wait for one.
-    func releaseStreamSlot() {
+    package func releaseStreamSlot() {
         streamCount.subtract(1, ordering: .sequentiallyConsistent)
         guard hasSlotWaiters.load(ordering: .sequentiallyConsistent) else { return }
         hasSlotWaiters.store(false, ordering: .sequentiallyConsistent)
@@ -147,7 +147,7 @@ final class Link: Sendable {
     }
 
     /// Number of reserved stream slots.
-    var reservedStreamSlots: Int { streamCount.load(ordering: .relaxed) }
+    package var reservedStreamSlots: Int { streamCount.load(ordering: .relaxed) }
 
     /// Removes and returns the requests that wait for a stream slot.
     @discardableResult
@@ -168,7 +168,7 @@ final class Link: Sendable {
 
     /// Queues a stream that has bytes, credit or an end to send. The caller does not queue it again before the event
     /// loop has taken it.
-    func markDirty(_ stream: MeshStream) {
+    package func markDirty(_ stream: MeshStream) {
         schedule { $0.dirty.append(stream) }
     }
 
@@ -220,7 +220,7 @@ final class Link: Sendable {
     }
 
     /// Closes the link and fails its streams with `reason`.
-    func close(_ reason: AstraNetError) {
+    package func close(_ reason: AstraNetError) {
         eventLoop.execute { self.handler.value?.close(reason) }
     }
 
@@ -230,7 +230,7 @@ final class Link: Sendable {
     }
 
     /// The peer; `nil` before its HANDSHAKE has arrived.
-    var peer: LinkPeer? { isPeerKnown.load(ordering: .acquiring) ? knownPeer : nil }
+    package var peer: LinkPeer? { isPeerKnown.load(ordering: .acquiring) ? knownPeer : nil }
 
     /// Stores the peer once, when its HANDSHAKE arrives. Event loop only.
     func learned(_ peer: LinkPeer) {
@@ -341,7 +341,7 @@ final class Link: Sendable {
     }
 
     /// Number of announcements that are held back.
-    var heldAnnouncements: Int { outbox.withLockedValue { $0.heldCount } }
+    package var heldAnnouncements: Int { outbox.withLockedValue { $0.heldCount } }
 
     // MARK: - Calls by the event loop
 
@@ -369,7 +369,7 @@ final class Link: Sendable {
     }
 
     /// Whether the link refuses to queue ops because it has ended.
-    var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
+    package var isClosed: Bool { outbox.withLockedValue { $0.isClosed } }
 
     /// Whether DIALs are queued.
     var hasStreamsToOpen: Bool { outbox.withLockedValue { !$0.outbound.opening.isEmpty } }
@@ -381,7 +381,7 @@ final class Link: Sendable {
     var isOutboundEmpty: Bool { outbox.withLockedValue { $0.isEmpty } }
 
     /// Closes the queue and returns the unsent work.
-    func closeOutbound() -> Outbox.Outbound {
+    package func closeOutbound() -> Outbox.Outbound {
         outbox.withLockedValue { outbox in
             var closed = Outbox()
             closed.isClosed = true
@@ -392,7 +392,7 @@ final class Link: Sendable {
 }
 
 /// A link that has completed its handshake.
-struct LinkUp: Sendable {
+package struct LinkUp: Sendable {
     var link: Link
     /// Host at the other end.
     var peer: HostID

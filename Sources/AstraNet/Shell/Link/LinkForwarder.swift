@@ -1,4 +1,4 @@
-internal import NIOCore
+package import NIOCore
 
 /// Forwards ops for other hosts, unchanged, to the links of those hosts. Belongs to the event loop of the link that the
 /// ops come from.
@@ -138,7 +138,7 @@ final class LinkForwarder {
 
 extension ByteBuffer {
     /// Creates a buffer with a copy of the readable bytes in memory of its own.
-    init(copying bytes: ByteBuffer) {
+    package init(copying bytes: ByteBuffer) {
         self = ByteBufferAllocator().buffer(capacity: bytes.readableBytes)
         bytes.withUnsafeReadableBytes { source in
             _ = writeWithUnsafeMutableBytes(minimumWritableBytes: source.count) { target in

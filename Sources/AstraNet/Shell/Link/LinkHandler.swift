@@ -1,5 +1,5 @@
 internal import Logging
-internal import NIOCore
+package import NIOCore
 
 /// The channel handler of a link: decodes ops, feeds ``LinkMachine`` and performs its actions.
 ///
@@ -13,9 +13,9 @@ internal import NIOCore
 ///   streams and links reach the handler in a later turn, through `EventLoop.execute`.
 /// - NIO may call this handler again inside ``write(to:)``, when a write fails or the connection becomes writable. No
 ///   variable is being changed at that point.
-final class LinkHandler: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-    typealias OutboundOut = ByteBuffer
+package final class LinkHandler: ChannelInboundHandler {
+    package typealias InboundIn = ByteBuffer
+    package typealias OutboundOut = ByteBuffer
 
     private let node: NodeCore
     private let link: Link
@@ -23,7 +23,7 @@ final class LinkHandler: ChannelInboundHandler {
         didSet { streams.log = log }
     }
     @exclusivity(unchecked) private var machine: LinkMachine
-    let streams: LinkStreams
+    package let streams: LinkStreams
     private let reader: LinkReader
     private let writer: LinkWriter
     private let forwarder: LinkForwarder
@@ -54,7 +54,7 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     /// Reason why the link no longer accepts ops; `nil` while it is open.
-    var closeReason: AstraNetError? { machine.closeReason }
+    package var closeReason: AstraNetError? { machine.closeReason }
 
     // MARK: - Actions
 
@@ -207,7 +207,7 @@ final class LinkHandler: ChannelInboundHandler {
     // MARK: - Events from the node
 
     /// Closes the link and fails its streams with `reason`.
-    func close(_ reason: AstraNetError) {
+    package func close(_ reason: AstraNetError) {
         perform(machine.close(reason))
     }
 
@@ -247,7 +247,7 @@ final class LinkHandler: ChannelInboundHandler {
     }
 
     /// Whether streams or names need the link.
-    var isUsed: Bool {
+    package var isUsed: Bool {
         streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link)
             || hasRoutedStreamsElsewhere
     }
@@ -275,13 +275,13 @@ final class LinkHandler: ChannelInboundHandler {
 
     // MARK: - Events from the connection
 
-    func handlerAdded(context: ChannelHandlerContext) {
+    package func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         link.handler.value = self
         if context.channel.isActive { connected(context) }
     }
 
-    func channelActive(context: ChannelHandlerContext) {
+    package func channelActive(context: ChannelHandlerContext) {
         connected(context)
         context.fireChannelActive()
     }
@@ -294,14 +294,14 @@ final class LinkHandler: ChannelInboundHandler {
         perform(machine.connected(isAccepted: node.linkBegins(link)))
     }
 
-    func channelInactive(context: ChannelHandlerContext) {
+    package func channelInactive(context: ChannelHandlerContext) {
         perform(machine.disconnected())
         link.handler.value = nil
         self.context = nil
         context.fireChannelInactive()
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) {
+    package func handlerRemoved(context: ChannelHandlerContext) {
         // `channelInactive` is not called for a connection that was never established. If this node dialled it, the
         // code that connects reports the failure.
         if let closeReason {
@@ -313,12 +313,12 @@ final class LinkHandler: ChannelInboundHandler {
         self.context = nil
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    package func errorCaught(context: ChannelHandlerContext, error: any Error) {
         let failure = SocketNetwork.connectionFailure(error)
         perform(machine.connectionFailed(isReset: failure.isReset, reason: failure.reason))
     }
 
-    func channelWritabilityChanged(context: ChannelHandlerContext) {
+    package func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable {
             machine.unstalled()
             flush()
@@ -331,7 +331,7 @@ final class LinkHandler: ChannelInboundHandler {
 
     // MARK: - Reading
 
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         // Bytes that arrive while the link drains are discarded.
         guard machine.isOpen else { return }
         var bytes = unwrapInboundIn(data)
@@ -392,7 +392,7 @@ final class LinkHandler: ChannelInboundHandler {
         }
     }
 
-    func channelReadComplete(context: ChannelHandlerContext) {
+    package func channelReadComplete(context: ChannelHandlerContext) {
         wakeStreams()
         // The resumed tasks run now, so that the flush below sends their output too.
         node.executor.runWaiting(on: link.tasks) { self.flushIfDue() }

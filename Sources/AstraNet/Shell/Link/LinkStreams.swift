@@ -12,7 +12,7 @@ internal import NIOCore
 /// - All of them are made on the event loop, and each ends before code of another type is called.
 /// - ``StreamTable`` calls only `MeshStream.withStorage`, whose closures must not call other code.
 /// - A stream is removed from ``toWake`` before its tasks and delegate are called.
-final class LinkStreams {
+package final class LinkStreams {
     private let node: NodeCore
     private let link: Link
     @exclusivity(unchecked) var log: Logger
@@ -42,7 +42,7 @@ final class LinkStreams {
     }
 
     /// Number of streams.
-    var count: Int { table.count }
+    package var count: Int { table.count }
 
     /// Whether a closed stream still has bytes to send.
     var hasLingering: Bool { table.hasLingering }
@@ -239,7 +239,7 @@ final class LinkStreams {
     ///
     /// - Parameter shared: the place of the bytes in shared memory, for a DATA op without payload.
     /// - Throws: the error that must close the link.
-    func take(
+    package func take(
         _ op: Op, from peer: LinkPeer, shared: (place: SharedPlace, memory: SharedMemory)? = nil
     ) throws(AstraNetError) {
         let key = StreamTable.Key(remote: op.header.source, localPort: op.header.destination.port)

@@ -1,8 +1,8 @@
-internal import NIOCore
+package import NIOCore
 
 /// Packs ops into as few buffers as possible. Small ops share a buffer. Large payloads keep their own buffers and are
 /// not copied.
-struct OpPacker {
+package struct OpPacker {
     /// Maximum size of a payload that is copied behind its header, in bytes (8 KiB).
     ///
     /// Copying it is cheaper than one more buffer in the `writev`.
@@ -15,9 +15,9 @@ struct OpPacker {
     private var packed = ByteBuffer()
     private var buffers: [ByteBuffer] = []
     /// Number of bytes packed since the last ``takeBuffers()``.
-    private(set) var written = 0
+    package private(set) var written = 0
 
-    init(allocator: ByteBufferAllocator) {
+    package init(allocator: ByteBufferAllocator) {
         self.allocator = allocator
     }
 
@@ -25,7 +25,7 @@ struct OpPacker {
     ///
     /// Ops of at most ``copyLimit`` bytes are not copied if nothing is packed yet: later ops are appended to their
     /// buffer.
-    mutating func begin(with ops: inout ByteBuffer) {
+    package mutating func begin(with ops: inout ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         if packed.readableBytes == 0, ops.readableBytes <= Self.copyLimit {
             swap(&packed, &ops)
@@ -37,7 +37,7 @@ struct OpPacker {
     }
 
     /// Packs ops that are already encoded.
-    mutating func write(_ ops: ByteBuffer) {
+    package mutating func write(_ ops: ByteBuffer) {
         guard ops.readableBytes > 0 else { return }
         written += ops.readableBytes
         if ops.readableBytes > Self.copyLimit {
@@ -48,32 +48,32 @@ struct OpPacker {
         }
     }
 
-    mutating func write(_ header: OpHeader) {
+    package mutating func write(_ header: OpHeader) {
         written += OpHeader.size
         packed.writeOp(header)
     }
 
     /// Packs two ops without payloads.
-    mutating func write(_ first: OpHeader, _ second: OpHeader) {
+    package mutating func write(_ first: OpHeader, _ second: OpHeader) {
         written += 2 * OpHeader.size
         packed.writeOps(first, second)
     }
 
-    mutating func write(_ header: OpHeader, _ block: DialBlock) {
+    package mutating func write(_ header: OpHeader, _ block: DialBlock) {
         written += packed.writeOp(header, block)
     }
 
-    mutating func write(_ header: OpHeader, number: UInt32) {
+    package mutating func write(_ header: OpHeader, number: UInt32) {
         written += OpHeader.size + 4
         packed.writeOp(header, number: number)
     }
 
-    mutating func write(_ header: OpHeader, _ place: SharedPlace) {
+    package mutating func write(_ header: OpHeader, _ place: SharedPlace) {
         written += OpHeader.size + SharedPlace.size
         packed.writeOp(header, place)
     }
 
-    mutating func write(_ header: OpHeader, payload: ByteBuffer) {
+    package mutating func write(_ header: OpHeader, payload: ByteBuffer) {
         written += OpHeader.size + payload.readableBytes
         if payload.readableBytes > Self.copyLimit {
             packed.writeOpHeader(header, payloadLength: payload.readableBytes)
@@ -85,7 +85,7 @@ struct OpPacker {
     }
 
     /// Removes and returns the packed buffers.
-    mutating func takeBuffers() -> [ByteBuffer] {
+    package mutating func takeBuffers() -> [ByteBuffer] {
         finishPacked()
         written = 0
         var taken: [ByteBuffer] = []
@@ -94,7 +94,7 @@ struct OpPacker {
     }
 
     /// Keeps the memory of an array of written buffers for reuse, and that of its last buffer if it is small.
-    mutating func reuse(_ taken: consuming [ByteBuffer]) {
+    package mutating func reuse(_ taken: consuming [ByteBuffer]) {
         if var last = taken.popLast(), last.storageCapacity <= Self.keptCapacity, packed.storageCapacity == 0 {
             // If the connection still holds the buffer, this allocates a new one of the same size.
             last.clear()

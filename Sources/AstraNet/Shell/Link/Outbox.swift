@@ -1,26 +1,26 @@
-internal import DequeModule
-internal import NIOCore
+package import DequeModule
+package import NIOCore
 
 /// The queue of outbound work that waits for a link's event loop.
 ///
 /// While the connection is writable, announcements are queued as ops. While it is full, the queue holds only the latest
 /// state of each service, so its size is bounded by the number of services. Held announcements are sent in batches when
 /// the connection is writable again.
-struct Outbox {
+package struct Outbox {
     /// Maximum size of a batch of announcements, in bytes.
     private static let announcementBatchSize = 256 * 1_024
 
     /// Work for the event loop at the end of a read.
-    enum Item {
+    package enum Item {
         /// Wake the tasks and call the delegate of a stream.
         case wake(MeshStream)
         case run(@Sendable () -> Void)
     }
 
     /// The work that the event loop takes in one call.
-    struct Outbound {
+    package struct Outbound {
         /// Whole ops that are sent before all DATA.
-        var control = ByteBuffer()
+        package var control = ByteBuffer()
         /// Dialled and pushed streams whose DIAL must be sent, in order.
         var opening: [MeshStream] = []
         /// Stream wakes and closures that the event loop must run, in order.
@@ -31,6 +31,18 @@ struct Outbox {
         var forwarded: Deque<Link.Forwarded> = []
         /// Whether announcements are still held. They must be sent before the DATA of the streams in this value.
         var isBehind = false
+
+        package init(
+            control: ByteBuffer = ByteBuffer(), opening: [MeshStream] = [], items: [Item] = [],
+            dirty: [MeshStream] = [], forwarded: Deque<Link.Forwarded> = [], isBehind: Bool = false
+        ) {
+            self.control = control
+            self.opening = opening
+            self.items = items
+            self.dirty = dirty
+            self.forwarded = forwarded
+            self.isBehind = isBehind
+        }
 
         var isEmpty: Bool {
             control.readableBytes == 0 && opening.isEmpty && items.isEmpty && dirty.isEmpty && forwarded.isEmpty
@@ -45,7 +57,7 @@ struct Outbox {
         }
     }
 
-    var outbound = Outbound()
+    package var outbound = Outbound()
     var isClosed = false
     /// Whether a flush is scheduled, or will happen when the current read ends.
     private var isFlushScheduled = false
@@ -60,6 +72,8 @@ struct Outbox {
     /// Announcements that are newer than those in ``Outbound/control``.
     private var held = HeldAnnouncements()
 
+    package init() {}
+
     var isEmpty: Bool { outbound.isEmpty && held.isEmpty }
 
     /// Whether urgent work is queued.
@@ -69,7 +83,7 @@ struct Outbox {
     var heldCount: Int { held.count }
 
     /// Records that urgent work was queued. Returns whether the caller must schedule a flush.
-    mutating func queuedUrgent() -> Bool {
+    package mutating func queuedUrgent() -> Bool {
         hasOnlyNonUrgent = false
         guard !isFlushScheduled else { return false }
         isFlushScheduled = true
@@ -77,7 +91,7 @@ struct Outbox {
     }
 
     /// Begins a read. The handler flushes when the read ends, so no flush is scheduled until then.
-    mutating func suppressFlushUntilReadEnds() {
+    package mutating func suppressFlushUntilReadEnds() {
         isFlushScheduled = true
     }
 
@@ -85,7 +99,7 @@ struct Outbox {
     /// link.
     ///
     /// If a flush is scheduled, the timer starts only if that flush does not send the op. It usually does.
-    mutating func queuedNonUrgent() -> Bool {
+    package mutating func queuedNonUrgent() -> Bool {
         guard hasOnlyNonUrgent, !isTimerRunning else { return false }
         isTimerRunning = !isFlushScheduled
         isTimerDue = isFlushScheduled
@@ -93,7 +107,7 @@ struct Outbox {
     }
 
     /// Makes the queued control ops urgent because their delay is over. Returns whether the caller must flush.
-    mutating func flushDelayEnded() -> Bool {
+    package mutating func flushDelayEnded() -> Bool {
         isTimerRunning = false
         if outbound.control.readableBytes > 0 { hasOnlyNonUrgent = false }
         return !hasOnlyNonUrgent
@@ -107,7 +121,7 @@ struct Outbox {
     }
 
     /// Queues or holds SERVICE or NO_SERVICE.
-    mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
+    package mutating func announce(_ command: Command, _ name: String, at address: Address, to host: HostID) {
         if !isHolding, outbound.control.readableBytes < Self.announcementBatchSize {
             return outbound.control.writeService(command, name, at: address, to: host)
         }
@@ -137,7 +151,7 @@ struct Outbox {
     ///   - releasesHeld: whether the connection is writable, so that a batch of held announcements is taken.
     ///   - isJoined: whether the flush sends something else anyway, so that non-urgent ops go along.
     /// - Returns: whether the caller must start the flush timer for the ops that remain.
-    mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
+    package mutating func take(into taken: inout Outbound, releasesHeld: Bool, isJoined: Bool) -> Bool {
         isFlushScheduled = false
         if hasOnlyNonUrgent, !isJoined, !isHolding { return isTimerDue && queuedNonUrgent() }
         hasOnlyNonUrgent = true

@@ -1,20 +1,22 @@
 /// An object that the addresses of an op identify.
-protocol AddressedByOps: AnyObject {
+package protocol AddressedByOps: AnyObject {
     var key: StreamTable.Key { get }
 }
 
 /// A hash table of streams with eight bytes per slot. Slots do not store keys: the key is read from the stream.
 ///
 /// It uses open addressing with linear probing. Peers choose the keys, so the hash has a secret key.
-struct StreamSlots<MeshStream: AddressedByOps> {
+package struct StreamSlots<MeshStream: AddressedByOps> {
     /// The slots. Their number is a power of two. At most three quarters are in use, so an empty slot ends each search.
     private var slots: [MeshStream?] = []
-    private(set) var count = 0
+    package private(set) var count = 0
     private let key = SlotKey()
+
+    package init() {}
 
     private static var minimumSize: Int { 16 }
 
-    subscript(key: StreamTable.Key) -> MeshStream? {
+    package subscript(key: StreamTable.Key) -> MeshStream? {
         guard count > 0 else { return nil }
         return slots[slot(of: key)]
     }
@@ -23,7 +25,7 @@ struct StreamSlots<MeshStream: AddressedByOps> {
     ///
     /// - Returns: the stream that it replaced, if any.
     @discardableResult
-    mutating func insert(_ stream: MeshStream) -> MeshStream? {
+    package mutating func insert(_ stream: MeshStream) -> MeshStream? {
         if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.minimumSize, slots.count * 2)) }
         let slot = slot(of: stream.key)
         let old = slots[slot]
@@ -32,7 +34,7 @@ struct StreamSlots<MeshStream: AddressedByOps> {
         return old
     }
 
-    mutating func remove(_ key: StreamTable.Key) {
+    package mutating func remove(_ key: StreamTable.Key) {
         guard count > 0 else { return }
         var gap = slot(of: key)
         guard slots[gap] != nil else { return }
@@ -53,7 +55,7 @@ struct StreamSlots<MeshStream: AddressedByOps> {
         if slots.count > Self.minimumSize, count * 8 < slots.count { resize(to: slots.count / 4) }
     }
 
-    var all: some Sequence<MeshStream> { slots.lazy.compactMap { $0 } }
+    package var all: some Sequence<MeshStream> { slots.lazy.compactMap { $0 } }
 
     /// Returns the slot of the stream with this key, or the empty slot where it would be inserted.
     private func slot(of key: StreamTable.Key) -> Int {

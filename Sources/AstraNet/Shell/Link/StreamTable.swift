@@ -1,13 +1,13 @@
 internal import DequeModule
 
 /// The streams of one link by the addresses in their ops, with the timeouts of half-open and lingering streams.
-struct StreamTable {
+package struct StreamTable {
     /// The key of a stream: the four values of an op without this node's host id (`docs/protocol.md` §1).
-    struct Key: Hashable {
+    package struct Key: Hashable {
         var remote: Address
         var localPort: UInt32
 
-        init(remote: Address, localPort: UInt32) {
+        package init(remote: Address, localPort: UInt32) {
             self.remote = remote
             self.localPort = localPort
         }
@@ -146,5 +146,5 @@ private struct HostCounts {
 }
 
 extension MeshStream: AddressedByOps {
-    var key: StreamTable.Key { StreamTable.Key(remote: remoteAddress, localPort: localPort) }
+    package var key: StreamTable.Key { StreamTable.Key(remote: remoteAddress, localPort: localPort) }
 }

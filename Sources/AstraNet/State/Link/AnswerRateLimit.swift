@@ -1,12 +1,12 @@
 /// A rate limit for answers that are larger than the question: a burst at once, then a constant rate.
-struct AnswerRateLimit: Hashable, Sendable {
+package struct AnswerRateLimit: Hashable, Sendable {
     private let atOnce: UInt64
     /// The nanoseconds between two answers at the constant rate.
     private let interval: UInt64
     /// The time at which the constant rate has caught up with the given answers, in nanoseconds.
     private var settledAt: UInt64 = 0
 
-    init(atOnce: UInt64, perSecond: UInt64) {
+    package init(atOnce: UInt64, perSecond: UInt64) {
         self.atOnce = atOnce
         interval = 1_000_000_000 / perSecond
     }
@@ -14,7 +14,7 @@ struct AnswerRateLimit: Hashable, Sendable {
     /// Counts a question.
     ///
     /// - Returns: whether to answer it.
-    mutating func take(now: UInt64) -> Bool {
+    package mutating func take(now: UInt64) -> Bool {
         let settled = max(settledAt, now) + interval
         guard settled - now <= atOnce * interval else { return false }
         settledAt = settled

@@ -1,22 +1,32 @@
 /// The timing of a link (`docs/protocol.md` §2): when to send PING, and when to close the link.
 ///
 /// It has no clock. Times are nanoseconds of any monotonic clock.
-struct KeepAlive: Hashable, Sendable {
+package struct KeepAlive: Hashable, Sendable {
     /// The timeouts. The defaults are those of the protocol.
-    struct Limits: Hashable, Sendable {
+    package struct Limits: Hashable, Sendable {
         /// The link is closed without the peer's HANDSHAKE after this time: 10 s.
-        var handshake: UInt64 = 10_000_000_000
+        package var handshake: UInt64 = 10_000_000_000
         /// PING is sent after nothing was written for this time: 5 s.
-        var idleWrite: UInt64 = 5_000_000_000
+        package var idleWrite: UInt64 = 5_000_000_000
         /// The link is closed after nothing arrived for this time: 100 s.
-        var silence: UInt64 = 100_000_000_000
+        package var silence: UInt64 = 100_000_000_000
         /// The link is closed after a write made no progress for this time: 10 s.
-        var stalledWrite: UInt64 = 10_000_000_000
+        package var stalledWrite: UInt64 = 10_000_000_000
+
+        package init(
+            handshake: UInt64 = 10_000_000_000, idleWrite: UInt64 = 5_000_000_000, silence: UInt64 = 100_000_000_000,
+            stalledWrite: UInt64 = 10_000_000_000
+        ) {
+            self.handshake = handshake
+            self.idleWrite = idleWrite
+            self.silence = silence
+            self.stalledWrite = stalledWrite
+        }
     }
 
     /// The maximum number of control bytes that may be written to a full connection: 4 MiB. More mean that the peer
     /// asks but does not read the answers.
-    static let controlLimit = 4 << 20
+    package static let controlLimit = 4 << 20
 
     private let limits: Limits
     private let openedAt: UInt64
@@ -30,7 +40,7 @@ struct KeepAlive: Hashable, Sendable {
     private var stalledControl = 0
     private var pingSentAt: UInt64?
 
-    init(now: UInt64, limits: Limits) {
+    package init(now: UInt64, limits: Limits) {
         self.limits = limits
         openedAt = now
         lastReceived = now
@@ -38,12 +48,12 @@ struct KeepAlive: Hashable, Sendable {
     }
 
     /// Records that bytes arrived.
-    mutating func received(now: UInt64) {
+    package mutating func received(now: UInt64) {
         lastReceived = now
     }
 
     /// Records that bytes were written to the connection, which is full if `isStalled`.
-    mutating func wrote(now: UInt64, isStalled: Bool) {
+    package mutating func wrote(now: UInt64, isStalled: Bool) {
         lastWritten = now
         if !isStalled {
             stalledSince = nil
@@ -54,13 +64,13 @@ struct KeepAlive: Hashable, Sendable {
 
     /// Records that control ops of `count` bytes were written to the full connection. Returns whether they are too
     /// many.
-    mutating func wroteWhileFull(_ count: Int) -> Bool {
+    package mutating func wroteWhileFull(_ count: Int) -> Bool {
         stalledControl += count
         return stalledControl > Self.controlLimit
     }
 
     /// Records that the connection is writable again.
-    mutating func unstalled() {
+    package mutating func unstalled() {
         stalledSince = nil
         stalledControl = 0
     }
@@ -70,35 +80,35 @@ struct KeepAlive: Hashable, Sendable {
     ///
     /// A slow connection is not stalled. Bytes that were written since the last tick can hide progress, but cannot
     /// simulate it.
-    mutating func holds(_ buffered: Int?, now: UInt64) {
+    package mutating func holds(_ buffered: Int?, now: UInt64) {
         if let buffered, let lastBuffered, buffered < lastBuffered, stalledSince != nil { stalledSince = now }
         lastBuffered = buffered
     }
 
     /// Records that PING is sent.
-    mutating func pinged(now: UInt64) {
+    package mutating func pinged(now: UInt64) {
         pingSentAt = now
     }
 
     /// Records that PONG arrived. Returns the round trip; `nil` if no PING was sent.
-    mutating func ponged(now: UInt64) -> UInt64? {
+    package mutating func ponged(now: UInt64) -> UInt64? {
         defer { pingSentAt = nil }
         return pingSentAt.map { max(1, now - $0) }
     }
 
-    enum Verdict: Hashable {
+    package enum Verdict: Hashable {
         case fine
         case sendPing
         case close(AstraNetError)
     }
 
     /// Checks a link that waits for the peer's HANDSHAKE. Returns the timeout in nanoseconds if it has passed.
-    func overdueHandshake(now: UInt64) -> UInt64? {
+    package func overdueHandshake(now: UInt64) -> UInt64? {
         now - openedAt >= limits.handshake ? limits.handshake : nil
     }
 
     /// Checks a link that is up. If the result is `sendPing`, the PING counts as written.
-    mutating func check(now: UInt64) -> Verdict {
+    package mutating func check(now: UInt64) -> Verdict {
         if now - lastReceived >= limits.silence {
             return .close(
                 AstraNetError(.linkLost, "received nothing from the peer for \(limits.silence / 1_000_000_000) s"))

@@ -31,7 +31,7 @@ struct LinkMachine: Hashable, Sendable {
     }
 
     /// An action that the shell must perform.
-    enum Action: Hashable {
+    package enum Action: Hashable {
         case doNothing
         case sendHandshake
         /// Tells the node that the link is up, and at which address the peer sees this node.

@@ -1,6 +1,6 @@
 /// The peer of a link, as its HANDSHAKE describes it.
-struct LinkPeer: Hashable, Sendable {
-    let host: HostID
+package struct LinkPeer: Hashable, Sendable {
+    package let host: HostID
     /// The largest payload of an op that both nodes accept, in bytes.
     let maximumPayload: Int
     private let abilities: UInt8

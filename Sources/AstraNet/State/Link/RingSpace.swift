@@ -1,9 +1,9 @@
 internal import DequeModule
 
 /// An allocator for a ring of bytes. Blocks are freed in the order of their allocation.
-struct RingSpace: Hashable, Sendable {
+package struct RingSpace: Hashable, Sendable {
     /// The size of the ring in bytes.
-    let size: Int
+    package let size: Int
     /// The sizes of the allocated blocks, oldest first. A size includes the bytes before the block that were skipped at
     /// the end of the ring.
     private var blocks: Deque<Int> = []
@@ -12,7 +12,7 @@ struct RingSpace: Hashable, Sendable {
     /// The number of free bytes.
     private var free: Int
 
-    init(size: Int) {
+    package init(size: Int) {
         self.size = size
         free = size
     }
@@ -20,7 +20,7 @@ struct RingSpace: Hashable, Sendable {
     /// Allocates `count` contiguous bytes.
     ///
     /// - Returns: their offset; `nil` if there is not enough free space.
-    mutating func take(_ count: Int) -> Int? {
+    package mutating func take(_ count: Int) -> Int? {
         guard count > 0 else { return nil }
         let fits = count <= size - end
         // A block does not wrap around. If it does not fit before the end of the ring, these bytes are skipped.
@@ -35,7 +35,7 @@ struct RingSpace: Hashable, Sendable {
     /// Frees the oldest `count` blocks.
     ///
     /// - Returns: `false` if there are fewer blocks.
-    mutating func giveBack(_ count: Int) -> Bool {
+    package mutating func giveBack(_ count: Int) -> Bool {
         guard count <= blocks.count else { return false }
         for bytes in blocks.prefix(count) { free += bytes }
         blocks.removeFirst(count)
