@@ -167,7 +167,8 @@ let package = Package(
         .testTarget(
             name: "PluginRuntimeTests",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservPlugin", "CChanservPlugin", "CProcess",
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservPlugin", "CChanservPlugin", "ChanservHost",
+                "CProcess",
                 "HostConfiguration", "PluginRuntime", "TestSupport", logging, nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: strict),

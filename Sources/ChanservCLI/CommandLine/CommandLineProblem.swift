@@ -1,6 +1,7 @@
 import ArgumentParser
 import ChanservHost
 import FoundationEssentials
+import HostConfiguration
 
 /// An error of the command line, in the words of this command.
 struct CommandLineProblem: Error {

@@ -1,6 +1,7 @@
 import ChanservHost
 import FoundationEssentials
 import Glibc
+import HostConfiguration
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix

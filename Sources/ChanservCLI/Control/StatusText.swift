@@ -1,4 +1,5 @@
 import ChanservHost
+import HostConfiguration
 
 /// Renders the status of a host as text tables.
 enum StatusText {

@@ -1,5 +1,6 @@
 internal import AstraNet
 package import Glibc
+internal import HostConfiguration
 internal import Logging
 internal import NIOCore
 internal import PluginRuntime

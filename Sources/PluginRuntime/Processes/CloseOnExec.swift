@@ -5,7 +5,7 @@ internal import NIOPosix
 ///
 /// Sockets that are opened later get the flag one by one (`Channel.closesOnExec()`). NIO creates the descriptors of its
 /// event loops without it, so the event loops must exist before.
-func closeDescriptorsOnExec() {
+package func closeDescriptorsOnExec() {
     _ = MultiThreadedEventLoopGroup.singleton.next()
     chanserv_close_all_on_exec()
 }

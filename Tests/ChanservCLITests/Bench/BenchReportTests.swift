@@ -1,5 +1,6 @@
-import ChanservCLI
 import Testing
+
+@testable import ChanservCLI
 
 @Suite struct BenchReportTests {
     private static func report(_ runs: [[Figure]]) -> BenchReport {

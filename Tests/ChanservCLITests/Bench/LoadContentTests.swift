@@ -1,5 +1,6 @@
-import ChanservCLI
 import Testing
+
+@testable import ChanservCLI
 
 /// `BenchCommandTests` compares the content with the plugin's.
 @Suite struct LoadContentTests {
