@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -52,13 +54,27 @@ void shared_release(struct shared_file *file) {
     }
 }
 
+/* Writes the path of a file in the tracker's folder, beneath `base`. Returns false if it is too long. */
+static bool path_of(const struct tracker *tracker, const char *name, char *path) {
+    const char *slash = *tracker->place != '\0' && *name != '\0' ? "/" : "";
+    return snprintf(path, PATH_MAX, "%s%s%s", tracker->place, slash, name) < PATH_MAX;
+}
+
+/* Returns the identity of a file in the tracker's folder without opening it for reading. */
+static bool identify_name(const struct tracker *tracker, const char *name, struct identity *is) {
+    char path[PATH_MAX];
+    return tracker->base >= 0 && path_of(tracker, name, path) && beneath_identify(tracker->base, path, is) == 0 &&
+           S_ISREG(is->mode);
+}
+
 /* Opens a regular file in the tracker's folder. Returns NULL and errno. */
 static struct shared_file *open_name(const struct tracker *tracker, const char *name, struct identity *is) {
-    if (tracker->folder < 0 || *name == '\0') {
+    char path[PATH_MAX];
+    if (tracker->base < 0 || *name == '\0' || !path_of(tracker, name, path)) {
         errno = ENOENT;
         return NULL;
     }
-    int file = beneath_open(tracker->folder, name, O_RDONLY);
+    int file = beneath_open(tracker->base, path, O_RDONLY);
     if (file < 0) {
         return NULL;
     }
@@ -376,9 +392,10 @@ static void add_copy(struct tracker *tracker, const char *name) {
     }
 }
 
+typedef bool visitor(struct generation *generation, const char *name, uint32_t cookie);
+
 /* Calls `visit` for all generations and possible copies until it returns true. */
-static void each(struct tracker *tracker, bool (*visit)(struct generation *generation, const char *name, uint32_t cookie),
-                 const char *name, uint32_t cookie) {
+static void each(struct tracker *tracker, visitor *visit, const char *name, uint32_t cookie) {
     for (size_t i = tracker->count; i > 0; i--) {
         if (visit(tracker->generations[i - 1], name, cookie)) {
             return;
@@ -495,7 +512,7 @@ static int by_time(const void *one, const void *other) {
 /* Lists the rotated files in the folder, oldest last write first. The caller frees the list. */
 static size_t list_rotated(const struct tracker *tracker, struct found **list) {
     *list = NULL;
-    int folder = tracker->folder < 0 ? -1 : beneath_open(tracker->folder, "", O_RDONLY | O_DIRECTORY);
+    int folder = tracker->base < 0 ? -1 : beneath_open(tracker->base, tracker->place, O_RDONLY | O_DIRECTORY);
     DIR *listing = folder < 0 ? NULL : fdopendir(folder);
     if (listing == NULL) {
         if (folder >= 0) {
@@ -511,7 +528,7 @@ static size_t list_rotated(const struct tracker *tracker, struct found **list) {
         size_t size = strlen(entry->d_name);
         size -= compression == COMPRESSION_GZIP ? 3 : compression == COMPRESSION_ZSTD ? 4 : 0;
         if (strlen(entry->d_name) < NAME_SIZE && is_rotated_name(tracker, entry->d_name, size) &&
-            beneath_identify(tracker->folder, entry->d_name, &found[count].is) == 0 && S_ISREG(found[count].is.mode)) {
+            identify_name(tracker, entry->d_name, &found[count].is)) {
             stpcpy(found[count++].name, entry->d_name);
         }
     }
@@ -1075,41 +1092,36 @@ static void locate(struct tracker *tracker) {
     if (strlen(name) >= NAME_SIZE) {
         return;
     }
-    int folder = beneath_open(base, slash == NULL ? "" : place, O_PATH | O_DIRECTORY);
+    int folder = beneath_open(base, slash == NULL ? "" : place, O_RDONLY | O_DIRECTORY);
+    if (folder < 0 && (errno == EACCES || errno == EPERM)) {
+        folder = beneath_open(base, slash == NULL ? "" : place, O_PATH | O_DIRECTORY);
+    }
     struct identity is;
-    if (folder < 0 || identify(folder, &is) != 0) {
-        if (folder >= 0) {
-            close(folder);
-        }
-        return;
-    }
-    if (tracker->folder >= 0 && is_same_file(&is, &tracker->folder_is) && strcmp(name, tracker->name) == 0) {
-        close(folder);
-        return;
-    }
-    if (tracker->folder >= 0) {
-        close(tracker->folder);
+    bool found = folder >= 0 && identify(folder, &is) == 0;
+    bool same = found && tracker->base >= 0 && is_same_file(&is, &tracker->folder_is) &&
+                strcmp(name, tracker->name) == 0;
+    char *copy = !found || same ? NULL : strdup(slash == NULL ? "" : place);
+    if (copy != NULL) {
         for (size_t i = 0; i < tracker->count; i++) {
-            tracker->generations[i]->name[0] = tracker->generations[i]->last_name[0] = '\0';
+            struct generation *generation = tracker->generations[i];
+            generation->name[0] = generation->last_name[0] = generation->packed[0] = '\0';
         }
-    }
-    tracker->folder = folder;
-    tracker->folder_is = is;
-    stpcpy(tracker->name, name);
-    int listed = beneath_open(folder, "", O_RDONLY | O_DIRECTORY);
-    if (listed >= 0) {
-        watch_add(tracker->watcher, &tracker->folder_watch, listed);
-        close(listed);
-    } else {
+        free(tracker->place);
+        tracker->base = base;
+        tracker->place = copy;
+        tracker->folder_is = is;
+        stpcpy(tracker->name, name);
         watch_add(tracker->watcher, &tracker->folder_watch, folder);
+    }
+    if (folder >= 0) {
+        close(folder);
     }
 }
 
 /* Whether the file that has the name now is in the list, or an event has announced it. */
 static bool is_expected(const struct tracker *tracker) {
     struct identity is;
-    if (tracker->folder < 0 || beneath_identify(tracker->folder, tracker->name, &is) != 0 || !S_ISREG(is.mode) ||
-        knows(tracker, &is)) {
+    if (!identify_name(tracker, tracker->name, &is) || knows(tracker, &is)) {
         return true;
     }
     for (size_t i = 0; i < tracker->count; i++) {
@@ -1172,35 +1184,15 @@ static off_t file_offset(const struct generation *generation, off_t position) {
     return position;
 }
 
-/* Sets the end of a compressed generation. */
-static void measure(struct tracker *tracker, struct generation *generation) {
-    struct shared_file *file = tracker_open(tracker, generation);
-    if (file == NULL) {
-        return;
-    }
-    struct content content = {.file = file->file, .compression = generation->compression};
-    char *buffer = malloc(65536);
-    off_t end = 0;
-    ssize_t count = 0;
-    while (buffer != NULL && (count = content_read(&content, buffer, 65536, end)) > 0) {
-        end += count;
-    }
-    if (buffer != NULL && count == 0) {
-        generation->end = end;
-    }
-    free(buffer);
-    content_drop(&content);
-    shared_release(file);
-}
-
 /* Goes on from the generation at `index`. */
 static struct generation *walk_on(struct tracker *tracker, size_t index, off_t position, off_t *offset) {
     for (; index < tracker->count && tracker->generations[index]->known; index++) {
         struct generation *generation = tracker->generations[index];
-        if (generation->sealed && generation->end < 0) {
-            measure(tracker, generation);
-        }
         off_t at = file_offset(generation, position);
+        if (generation->sealed && generation->end < 0) {
+            *offset = at; /* its length is found when it is read */
+            return generation;
+        }
         if (!generation->sealed || at < generation->end || (at == generation->end && index + 1 == tracker->count)) {
             *offset = at;
             return generation->sealed || at <= generation->size ? generation : NULL;
@@ -1294,7 +1286,7 @@ struct tracker *tracker_new(struct watcher *watcher, struct root *root, const ch
     tracker->watcher = watcher;
     tracker->root = root_keep(root);
     tracker->path = copy;
-    tracker->folder = -1;
+    tracker->base = -1;
     tracker->folder_watch = (struct watch){.number = -1, .tracker = tracker, .folder = true};
     tracker->next_number = UINT64_C(1) << 32;
     while (tracker->stream == 0) {
@@ -1313,9 +1305,7 @@ void tracker_free(struct tracker *tracker) {
         drop_copy(tracker, tracker->copy_count - 1);
     }
     watch_remove(tracker->watcher, &tracker->folder_watch);
-    if (tracker->folder >= 0) {
-        close(tracker->folder);
-    }
+    free(tracker->place);
     free(tracker->generations);
     free(tracker->lengths);
     free(tracker->path);

@@ -54,7 +54,9 @@ struct tracker {
     bool scans; /* files may have been missed: finds them by their names */
     struct root *root;
     char *path;
-    int folder; /* -1 if it does not exist */
+    /* The folder: a descriptor of the root and a path beneath it. It is not kept open, because many may be followed. */
+    int base; /* -1 if the folder was not found yet */
+    char *place;
     struct identity folder_is;
     char name[NAME_SIZE];
     struct watch folder_watch;

@@ -440,7 +440,9 @@ import Testing
             try folder.write("e.zst", [0x28, 0xB5, 0x2F, 0xFD, 0xFF, 1, 2, 3])
             let sources = try folder.instance(["decompress": .boolean(true)]).sources("*")
             #expect(try sources[0].frames().flatMap { $0 } == content)
-            for (source, message) in zip(sources.dropFirst(), ["ends too early", "not in the gzip format", "data", "data"]) {
+            for (source, message) in zip(
+                sources.dropFirst(), ["ends too early", "not in the gzip format", "data", "data"])
+            {
                 let last = try source.collect().last
                 #expect(last.status == badRequest)
                 #expect(last.message.contains("cannot be decompressed: "))

@@ -27,7 +27,6 @@ import Testing
         init(_ folder: Folder) { self.folder = folder }
 
         func run(for seconds: Int, every milliseconds: Int) throws {
-            defer { progress.withLock { $0.isComplete = true } }
             let path = folder.file("app.log")
             func open() -> Int32 { Foundation.open(path, O_CREAT | O_APPEND | O_WRONLY, 0o644) }
             var file = open()
@@ -65,6 +64,10 @@ import Testing
                     if kind == 1 { try compress("app.log.1", in: folder) }
                 }
             }
+            // The last line comes after the flag, so that a reader that waits is woken with the flag set.
+            progress.withLock { $0 = Progress(lines: number + 1, isComplete: true) }
+            let last = Array("line \(number) is the last one\n".utf8)
+            guard write(file, last, last.count) == last.count else { throw Failure("write: \(errno)") }
         }
     }
 
