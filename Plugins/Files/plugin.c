@@ -394,9 +394,14 @@ static chanserv_status files_open(chanserv_instance *files, const chanserv_reque
 /* Creates the source of a file that was found. */
 static chanserv_status make_source(chanserv_call *call, const char *path, const struct stat *status,
                                    chanserv_error *error) {
-    call->source = source_new(call->files, call->root, &call->options, path, status->st_ino);
+    struct options options = call->options;
+    if (call->walked) {
+        options.tail = -1; /* all of a file that is new */
+    }
+    call->source = source_new(call->files, call->root, &options, path, status->st_ino);
     call->status = *status;
-    call->prepared = !call->options.given;
+    /* A new file may be rotated before its first poll, so it is opened now. */
+    call->prepared = !call->options.given && !call->walked;
     call->found++;
     return call->source != NULL ? CHANSERV_READY
                                 : fail(error, CHANSERV_ERROR_BUSY, "%s: no memory for its source", path);

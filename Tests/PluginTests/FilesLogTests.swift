@@ -288,16 +288,19 @@ import Testing
     @Test func `new files are sent while the request follows`() async throws {
         try await onThread {
             let folder = try Folder()
-            try folder.write("a.log", "a\n")
-            let call = try Self.follow(folder, Self.hour).open("{\"new_files\":true}\n*.log\n**/*.log\n*.log.*")
+            try folder.write("a.log", "before\na\n")
+            let call = try Self.follow(folder, Self.hour).open(
+                "{\"new_files\":true,\"tail\":1}\n*.log\n**/*.log\n*.log.*")
             var sources = call.poll().items
             #expect(try paths(sources) == ["a.log"])
             #expect(call.poll().status == pending)
             #expect(try sources[0].texts(1) == ["a\n"])
             for path in ["b.log", "d/c.log"] {
-                try folder.write(path, path)
+                try folder.write(path, "one\ntwo\n")
                 while call.poll().items.first.map({ sources.append($0) }) == nil { try call.wakeSignal.wait() }
                 #expect(try paths(sources.suffix(1)) == [path])
+                // All of a new file is sent, whatever `tail` says.
+                #expect(try sources.last?.texts(2) == ["one\n", "two\n"])
             }
             // A rotated file is part of the source that follows it.
             try folder.rename("a.log", to: "a.log.1")
