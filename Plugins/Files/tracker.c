@@ -245,7 +245,14 @@ static void forget_old(struct tracker *tracker) {
         tracker_lose(tracker, 1, 0);
         drop(tracker, 0);
     }
-    size_t needed = first_needed(tracker), old = 0;
+    size_t needed = first_needed(tracker), old = 0, kept = 0;
+    /* Other followed files need descriptors too. */
+    for (size_t i = needed; i > 0; i--) {
+        struct generation *generation = tracker->generations[i - 1];
+        if (generation->sealed && generation->file != NULL && ++kept > tracker->watcher->limits.open_files / 2) {
+            unkeep(tracker, generation);
+        }
+    }
     while (old < needed && old + 1 < tracker->count && tracker->generations[old]->sealed &&
            (now - tracker->generations[old]->sealed_at >= tracker->watcher->limits.window ||
             needed - old > HISTORY_MAX)) {

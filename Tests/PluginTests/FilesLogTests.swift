@@ -387,6 +387,9 @@ import Testing
             try folder.write("log", "5\n")
             let source = try Self.follow(folder).sources(position + "log")[0]
             #expect(try source.texts(3) == ["3\n", "4\n", "5\n"])
+            let torn = position.replacing("\"offset\":4", with: "\"offset\":3")
+            #expect(torn != position)
+            #expect(try Self.follow(folder).sources(torn + "log")[0].collect().last.status == notFound)
             // Without following, the position must be in the file itself.
             let same = try Self.position(folder.instance().sources("{}\nlog.2")[0], after: 2)
             #expect(try text(folder.instance().sources(same + "log.2")[0].frames()) == ["2\n", "3\n"])

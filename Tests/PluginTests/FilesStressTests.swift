@@ -76,21 +76,21 @@ import Testing
         let instance: Instance
         let writer: Writer
         var number = 0
+        var session = 0
 
-        /// - Parameter session: the time after which the request is cancelled and resumed.
-        mutating func run(session: Double?) throws -> Int {
+        /// - Parameter time: the time after which the request is cancelled and resumed.
+        mutating func run(session time: Double?) throws -> Int {
             var resume: [String: Any]?
-            var sessions = 0
             while true {
-                sessions += 1
+                session += 1
                 var options: [String: Any] = [:]
                 if let resume { options["resume"] = [resume] }
                 let line = try String(decoding: JSONSerialization.data(withJSONObject: options), as: UTF8.self)
                 let source = try #require(try instance.sources("\(line)\napp.log").first)
                 var header = try #require(
                     try JSONSerialization.jsonObject(with: Data(source.header)) as? [String: Any])
-                let bytes = try read(source, until: session.map { Date(timeIntervalSinceNow: $0) } ?? .distantFuture)
-                guard let bytes else { return sessions }
+                let bytes = try read(source, until: time.map { Date(timeIntervalSinceNow: $0) } ?? .distantFuture)
+                guard let bytes else { return session }
                 header["offset"] = try #require(header["offset"] as? Int) + bytes
                 resume = header
             }
@@ -104,7 +104,9 @@ import Testing
                 for frame in answer.items {
                     bytes += frame.count
                     guard String(decoding: frame, as: UTF8.self).hasPrefix("line \(number) "), frame.last == 10 else {
-                        throw Failure("line \(number) was expected, not \(String(decoding: frame, as: UTF8.self))")
+                        throw Failure(
+                            "session \(session): line \(number) was expected, not "
+                                + "\(String(decoding: frame, as: UTF8.self)); log: \(instance.host.log)")
                     }
                     number += 1
                 }
