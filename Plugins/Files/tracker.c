@@ -23,6 +23,8 @@
 #define RECENT 64
 /* Number of checks after which a file that cannot be opened is given up. */
 #define TICKS_MAX 3
+/* Maximum attempts to open copies that are being renamed. */
+#define SETTLE_ATTEMPTS 1000
 /* Maximum rotated files that are examined in a folder. */
 #define FOUND_MAX 512
 /* Minimum time between two log lines about lost data, in nanoseconds. */
@@ -466,6 +468,9 @@ void tracker_event(struct tracker *tracker, uint32_t mask, uint32_t cookie, cons
     }
     struct generation *named = with_name(tracker, name);
     if (named == NULL && !is_base && (mask & (IN_CREATE | IN_MOVED_TO)) == 0) {
+        if ((mask & IN_MOVED_FROM) != 0 && is_rotated_name(tracker, name, strlen(name))) {
+            tracker->foreign_cookie = cookie; /* an old file, not a new copy */
+        }
         return;
     }
     if ((mask & IN_MOVED_FROM) != 0) {
@@ -491,7 +496,8 @@ void tracker_event(struct tracker *tracker, uint32_t mask, uint32_t cookie, cons
                 insert(tracker, tracker->count, created);
             }
             tracker->arrivals++;
-        } else if (is_rotated_name(tracker, name, strlen(name)) && (mask & IN_ISDIR) == 0) {
+        } else if (is_rotated_name(tracker, name, strlen(name)) && (mask & IN_ISDIR) == 0 &&
+                   ((mask & IN_MOVED_TO) == 0 || cookie != tracker->foreign_cookie)) {
             add_copy(tracker, name);
             tracker->arrivals++;
         } else {
@@ -750,7 +756,7 @@ static bool identify_new(struct tracker *tracker, struct generation *generation,
         }
         if (code == EACCES || code == EPERM) {
             tracker->denied = is_copy ? tracker->denied : code;
-            return true; /* a log rotation sets the group and mode of the new file last */
+            return !is_copy; /* a log rotation sets the group and mode of the new file last */
         }
         return generation->ticks < TICKS_MAX;
     }
@@ -778,6 +784,25 @@ static void identify_copies(struct tracker *tracker) {
             shared_release(file);
         }
         i++;
+    }
+}
+
+/*
+ * Identifies all copies that exist by now. Renaming a copy again and again may prevent that for a moment, because it
+ * has to be opened between two of them.
+ */
+static void settle_copies(struct tracker *tracker) {
+    for (int attempt = 0; attempt < SETTLE_ATTEMPTS; attempt++) {
+        watcher_drain(tracker->watcher);
+        identify_copies(tracker);
+        bool known = true;
+        for (size_t i = 0; i < tracker->copy_count; i++) {
+            /* Those that are older cannot be opened for another reason. */
+            known &= tracker->copies[i]->known || tracker->copies[i]->ticks > 0;
+        }
+        if (known) {
+            return;
+        }
     }
 }
 
@@ -880,8 +905,7 @@ static void truncated(struct tracker *tracker, size_t index) {
     if (!insert(tracker, index + 1, following)) {
         return;
     }
-    watcher_drain(tracker->watcher);
-    identify_copies(tracker);
+    settle_copies(tracker);
     if (!adopt_copy(tracker, old)) {
         old->sealed = old->lost = true;
         old->end = old->size;
@@ -977,8 +1001,7 @@ static bool check(struct tracker *tracker, size_t index) {
     if (generation->size == 0 && now.size > 0) {
         /* A copy that was made before these bytes were written has been reported by now. */
         uint64_t arrivals = tracker->arrivals;
-        watcher_drain(tracker->watcher);
-        identify_copies(tracker); /* they may have been empty before */
+        settle_copies(tracker);
         if (tracker->arrivals != arrivals ||
             (tracker->copy_count > 0 && insert_missed_copies(tracker, index, head, head_size))) {
             return true;

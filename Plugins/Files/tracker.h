@@ -60,6 +60,7 @@ struct tracker {
     struct identity folder_is;
     char name[NAME_SIZE];
     struct watch folder_watch;
+    uint32_t foreign_cookie; /* of a rotated file that is not in the lists and is being renamed */
     uint64_t arrivals; /* number of generations and possible copies that events have announced */
     int denied; /* why the newest file cannot be opened; 0 */
     struct follower *followers;

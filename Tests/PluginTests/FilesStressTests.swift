@@ -16,6 +16,8 @@ import Testing
     struct Progress: Sendable {
         var lines = 0
         var isComplete = false
+        /// The last rotations, for the message of a failure.
+        var rotations: [String] = []
     }
 
     /// Writes numbered lines of different lengths, and rotates.
@@ -53,11 +55,16 @@ import Testing
                     }
                 }
                 for suffix in ["", ".gz"] { unlink("\(path).\(rotationsKept + 1)\(suffix)") }
-                switch Int.random(in: 0..<3, using: &generator) {
+                let kind = Int.random(in: 0..<3, using: &generator)
+                progress.withLock {
+                    $0.rotations =
+                        $0.rotations.suffix(49) + ["\(["copytruncate", "compress", "rename"][kind]) at \(number)"]
+                }
+                switch kind {
                 case 0:  // copytruncate: what is written between the two steps is lost, so nothing is written
                     try Data(contentsOf: URL(filePath: path)).write(to: URL(filePath: "\(path).1"))
                     truncate(path, 0)
-                case let kind:
+                default:
                     rename(path, "\(path).1")
                     close(file)
                     file = open()
@@ -65,7 +72,7 @@ import Testing
                 }
             }
             // The last line comes after the flag, so that a reader that waits is woken with the flag set.
-            progress.withLock { $0 = Progress(lines: number + 1, isComplete: true) }
+            progress.withLock { ($0.lines, $0.isComplete) = (number + 1, true) }
             let last = Array("line \(number) is the last one\n".utf8)
             guard write(file, last, last.count) == last.count else { throw Failure("write: \(errno)") }
         }
@@ -106,7 +113,8 @@ import Testing
                     guard String(decoding: frame, as: UTF8.self).hasPrefix("line \(number) "), frame.last == 10 else {
                         throw Failure(
                             "session \(session): line \(number) was expected, not "
-                                + "\(String(decoding: frame, as: UTF8.self)); log: \(instance.host.log)")
+                                + "\(String(decoding: frame.prefix(20), as: UTF8.self)); log: \(instance.host.log); "
+                                + "\(writer.progress.withLock { $0.rotations })")
                     }
                     number += 1
                 }
