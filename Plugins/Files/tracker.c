@@ -392,8 +392,9 @@ static void lose_name(struct generation *generation) {
 }
 
 static void add_copy(struct tracker *tracker, const char *name) {
+    /* update() makes room. Nothing is freed here, because events are also processed while the list is used. */
     if (tracker->copy_count == COPIES_MAX) {
-        drop_copy(tracker, 0);
+        return;
     }
     struct generation *copy = new_generation(tracker, name);
     if (copy != NULL) {
@@ -1031,6 +1032,9 @@ static void seal(struct tracker *tracker, struct generation *generation) {
 /* One pass over the list. Returns false if the list has changed, so that another pass is needed. */
 static bool update(struct tracker *tracker) {
     tracker->denied = 0;
+    while (tracker->copy_count > COPIES_KEPT) {
+        drop_copy(tracker, 0);
+    }
     identify_copies(tracker);
     for (size_t i = 0; i < tracker->count; i++) {
         struct generation *generation = tracker->generations[i];

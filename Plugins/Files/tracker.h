@@ -11,7 +11,8 @@ struct shared_file {
 };
 
 #define SKIPS_MAX 16
-#define COPIES_MAX 64
+#define COPIES_MAX 128
+#define COPIES_KEPT 64
 #define NAME_SIZE 256
 /* Maximum generations of a tracker. */
 #define GENERATIONS_MAX 4096
