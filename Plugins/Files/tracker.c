@@ -265,6 +265,12 @@ static void forget_old(struct tracker *tracker) {
     }
     for (size_t i = 0; i < old; i++) {
         struct generation *generation = tracker->generations[i];
+        struct identity last;
+        if (generation->file != NULL && generation->compression == COMPRESSION_NONE &&
+            identify(generation->file->file, &last) == 0 && last.size > generation->end) {
+            /* A process has written to the old file although the new one had data. */
+            tracker_lose(tracker, 0, (uint64_t)(last.size - generation->end));
+        }
         if (tracker->length_count == LENGTHS_MAX) {
             size_t half = LENGTHS_MAX / 2;
             tracker->length_count -= half;
@@ -296,7 +302,7 @@ void tracker_lose(struct tracker *tracker, uint64_t files, uint64_t bytes) {
         return;
     }
     log_line(tracker->watcher->host, CHANSERV_LOG_WARNING,
-             "%s: data was rotated away before it was read: %" PRIu64 " files and %" PRIu64 " bytes of others are "
+             "%s: data was rotated away before it was read, or written to a rotated file: %" PRIu64 " files and %" PRIu64 " bytes of others are "
              "missing; %" PRIu64 " files and %" PRIu64 " bytes in total",
              tracker->path, tracker->lost_files - tracker->told_files, tracker->lost_bytes - tracker->told_bytes,
              tracker->lost_files, tracker->lost_bytes);

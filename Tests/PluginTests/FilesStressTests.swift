@@ -5,7 +5,7 @@ import Testing
 
 /// A log that rotates by renaming, by copytruncate and with compression, while several sources follow it.
 ///
-/// `FILES_STRESS_SECONDS` and `FILES_STRESS_INTERVAL` (milliseconds between rotations) set the duration. The default
+/// `CHANSERV_TEST_ROTATION_SECONDS` and `CHANSERV_TEST_ROTATION_INTERVAL` (milliseconds between rotations) set the duration. The default
 /// takes a few seconds; the long run is 1800 seconds at 100 ms.
 @Suite struct FilesStressTests {
     static func number(_ variable: String, default value: Int) -> Int {
@@ -128,8 +128,8 @@ import Testing
     }
 
     @Test func `no line is lost, doubled or torn by rotations`() async throws {
-        let seconds = Self.number("FILES_STRESS_SECONDS", default: 4)
-        let interval = Self.number("FILES_STRESS_INTERVAL", default: 10)
+        let seconds = Self.number("CHANSERV_TEST_ROTATION_SECONDS", default: 4)
+        let interval = Self.number("CHANSERV_TEST_ROTATION_INTERVAL", default: 10)
         let folder = try Folder()
         try folder.write("app.log")
         let writer = Writer(folder)
