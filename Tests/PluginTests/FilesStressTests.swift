@@ -5,8 +5,8 @@ import Testing
 
 /// A log that rotates by renaming, by copytruncate and with compression, while several sources follow it.
 ///
-/// `CHANSERV_TEST_ROTATION_SECONDS` and `CHANSERV_TEST_ROTATION_INTERVAL` (milliseconds between rotations) set the duration. The default
-/// takes a few seconds; the long run is 1800 seconds at 100 ms.
+/// `CHANSERV_TEST_ROTATION_SECONDS` and `CHANSERV_TEST_ROTATION_INTERVAL` (milliseconds between rotations) set the
+/// duration. The default takes a few seconds; the long run is 1800 seconds at 100 ms.
 @Suite struct FilesStressTests {
     static func number(_ variable: String, default value: Int) -> Int {
         ProcessInfo.processInfo.environment[variable].flatMap(Int.init) ?? value
