@@ -597,9 +597,10 @@ static void set_ended(struct tracker *tracker, struct generation *generation, st
 }
 
 /* Whether a recent generation, or a file with these first bytes, has the same content as the copy. */
-static bool is_known_content(const struct tracker *tracker, const char *head, size_t size) {
+static bool is_known_content(const struct tracker *tracker, const char *head, size_t size,
+                             const struct generation *except) {
     for (size_t i = tracker->count; i > 0 && i + RECENT > tracker->count; i--) {
-        if (has_head(tracker->generations[i - 1], head, size)) {
+        if (tracker->generations[i - 1] != except && has_head(tracker->generations[i - 1], head, size)) {
             return true;
         }
     }
@@ -629,7 +630,7 @@ static bool insert_missed_files(struct tracker *tracker, size_t index, int64_t s
         size_t common = own_size < head_size ? own_size : head_size;
         struct generation *missed = NULL;
         if (own_size > 0 && (common == 0 || memcmp(own, head, common) != 0) &&
-            !is_known_content(tracker, own, own_size)) {
+            !is_known_content(tracker, own, own_size, NULL)) {
             missed = new_generation(tracker, found[i].name);
         }
         if (missed == NULL || !insert(tracker, index, missed)) {
@@ -936,7 +937,7 @@ static bool insert_missed_copies(struct tracker *tracker, size_t index, const ch
         struct generation *copy = tracker->copies[i];
         size_t common = copy->head_size < head_size ? copy->head_size : head_size;
         if (!copy->known || common == 0 || memcmp(copy->head, head, common) == 0 || copy->born < after ||
-            copy->born > before || copy->is.changed < since || is_known_content(tracker, copy->head, copy->head_size)) {
+            copy->born > before || copy->is.changed < since || is_known_content(tracker, copy->head, copy->head_size, NULL)) {
             i++;
             continue;
         }
@@ -967,6 +968,24 @@ static bool insert_missed_copies(struct tracker *tracker, size_t index, const ch
         drop_copy(tracker, i);
     }
     return any;
+}
+
+/*
+ * Few first bytes do not tell two contents apart. If a copy begins with them and continues differently, the file was
+ * truncated after the copy was made.
+ */
+static bool has_other_copy(struct tracker *tracker, const struct generation *generation, const char *head,
+                           size_t head_size) {
+    for (size_t i = 0; i < tracker->copy_count; i++) {
+        struct generation *copy = tracker->copies[i];
+        size_t common = copy->head_size < head_size ? copy->head_size : head_size;
+        if (copy->born > generation->born && common > generation->head_size &&
+            memcmp(copy->head, head, common) != 0 && is_complete_copy(tracker, generation, copy) &&
+            !is_known_content(tracker, copy->head, copy->head_size, generation)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Looks at the file of an open generation. Returns whether the list has changed. */
@@ -1005,12 +1024,16 @@ static bool check(struct tracker *tracker, size_t index) {
         tracker_mark(tracker); /* it was truncated meanwhile */
         return false;
     }
-    if (generation->size == 0 && now.size > 0) {
+    if (head_size > size) {
         /* A copy that was made before these bytes were written has been reported by now. */
         uint64_t arrivals = tracker->arrivals;
         settle_copies(tracker);
         if (tracker->arrivals != arrivals ||
-            (tracker->copy_count > 0 && insert_missed_copies(tracker, index, head, head_size))) {
+            (generation->size == 0 && insert_missed_copies(tracker, index, head, head_size))) {
+            return true;
+        }
+        if (generation->size > 0 && has_other_copy(tracker, generation, head, head_size)) {
+            truncated(tracker, index);
             return true;
         }
     }
