@@ -59,6 +59,22 @@ import Testing
         }
     }
 
+    @Test func `a truncation is noticed although the contents begin with the same bytes`() async throws {
+        try await onThread {
+            for _ in 0..<20 {
+                let folder = try Folder()
+                try folder.write("log", "line 2")
+                let source = try Self.follow(folder, Self.hour).sources("log")[0]
+                #expect(source.poll().status == pending)
+                try folder.append("log", "3 before\n")
+                try folder.write("log.1", "line 23 before\n")
+                try folder.truncate("log", to: 0)
+                try folder.append("log", "line 24 after, and longer\n")
+                #expect(try source.texts(2) == ["line 23 before\n", "line 24 after, and longer\n"])
+            }
+        }
+    }
+
     @Test func `what was truncated without a copy is counted`() async throws {
         try await onThread {
             let folder = try Folder()
