@@ -249,6 +249,10 @@ static ssize_t read_compressed(struct content *content, char *to, size_t size, o
     return (ssize_t)done;
 }
 
+off_t content_length(const struct content *content) {
+    return content->state == NULL ? 0 : content->state->produced;
+}
+
 ssize_t content_read(struct content *content, char *to, size_t size, off_t offset) {
     return content->compression == COMPRESSION_NONE ? read_file(content->file, to, size, offset)
                                                     : read_compressed(content, to, size, offset);

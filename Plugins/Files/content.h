@@ -33,6 +33,9 @@ enum compression compression_of(const char *name);
  */
 ssize_t content_read(struct content *content, char *to, size_t size, off_t offset);
 
+/* Returns the length of compressed content whose end a read has reached. */
+off_t content_length(const struct content *content);
+
 /* Drops the state. */
 void content_drop(struct content *content);
 /* Drops the state if the states of all contents together exceed `limit` bytes. */

@@ -492,7 +492,7 @@ enum next_result watcher_next(struct watcher *watcher, struct follower *follower
         } else if (at->sealed && !at->lost) {
             /* The copy is not what was read before. */
             close_reader(follower, reader);
-            at->end = at->end < 0 ? reader->offset : at->end;
+            at->end = at->end < 0 ? reader->offset : at->end; /* of a compressed one the rest is not known */
             tracker_lose(tracker, 0, at->end > reader->offset ? (uint64_t)(at->end - reader->offset) : 0);
             reader->offset = reader->scanned = at->end;
             reader->anchor_size = 0;
@@ -520,8 +520,9 @@ void watcher_reached_end(struct watcher *watcher, struct follower *follower, str
         pthread_mutex_unlock(&watcher->lock);
         return;
     }
-    follower->at->end = follower->at->end >= 0 ? follower->at->end
-                        : reader->offset > reader->scanned ? reader->offset : reader->scanned;
+    if (follower->at->end < 0) {
+        follower->at->end = content_length(&reader->content);
+    }
     pthread_mutex_unlock(&watcher->lock);
 }
 

@@ -17,17 +17,18 @@
  *
  * One source for each matching regular file, in the order of a sorted walk through the folders (by bytes, component by
  * component). A file that matches several patterns has one source. A request without a match has no sources; this is
- * not an error, unless it has left out symbolic links. Symbolic links below the root are followed only if they lead into
- * a folder of `follow_links`. Nothing outside of these folders is ever opened. Fifos, sockets and devices are skipped.
- * Folders that are not readable are skipped with a log message.
+ * not an error, unless it has left out symbolic links. Symbolic links below the root are followed only if they lead
+ * into a folder of `follow_links`. Nothing outside of these folders is ever opened. Fifos, sockets and devices are
+ * skipped. Folders that are not readable are skipped with a log message.
  *
  * The header is a JSON object, with the size and the modification time (UTC) of the file when it was found:
  *
  *     {"path":"nginx/access.log","size":1234,"mtime":"2025-01-31T12:34:56.123456789Z"}
  *
- * In a path that is not UTF-8, U+FFFD replaces each invalid byte, and "path_base64" has the original bytes. If the file is
- * followed or the request has options, "inode", "offset" and "stream" are the position at which the source begins. After
- * the client has added the number of bytes that it has received to "offset", the header is a position for `resume`.
+ * In a path that is not UTF-8, U+FFFD replaces each invalid byte, and "path_base64" has the original bytes. If the file
+ * is followed or the request has options, "inode" and "offset" are the position at which the source begins; with both,
+ * "stream" makes it exact. After the client has added the number of bytes that it has received to "offset", the header
+ * is a position for `resume`.
  *
  * The frames of a file concatenate to the file. A file is opened when its first frame is requested. If it has been
  * removed by then, or is replaced or truncated while it is read, its source ends with an error. Data that is appended
@@ -393,9 +394,14 @@ static chanserv_status files_open(chanserv_instance *files, const chanserv_reque
 /* Creates the source of a file that was found. */
 static chanserv_status make_source(chanserv_call *call, const char *path, const struct stat *status,
                                    chanserv_error *error) {
-    call->source = source_new(call->files, call->root, &call->options, path, status->st_ino);
+    struct options options = call->options;
+    if (call->walked) {
+        options.tail = -1; /* all of a file that is new */
+    }
+    call->source = source_new(call->files, call->root, &options, path, status->st_ino);
     call->status = *status;
-    call->prepared = !call->options.given;
+    /* A new file may be rotated before its first poll, so it is opened now. */
+    call->prepared = !call->options.given && !call->walked;
     call->found++;
     return call->source != NULL ? CHANSERV_READY
                                 : fail(error, CHANSERV_ERROR_BUSY, "%s: no memory for its source", path);
@@ -456,8 +462,8 @@ static bool is_wanted(chanserv_call *call, const char *path, chanserv_status *st
     case PATHS_ADDED:
         return true;
     case PATHS_FULL:
-        *status = fail(error, CHANSERV_ERROR_BUSY, "more than %d files match; a request that waits for new files cannot "
-                                                   "have more", PATHS_MAX);
+        *status = fail(error, CHANSERV_ERROR_BUSY,
+                       "more than %d files match; a request that waits for new files cannot have more", PATHS_MAX);
         return false;
     case PATHS_NO_MEMORY:
         break;

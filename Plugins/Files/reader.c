@@ -72,9 +72,9 @@ static bool has_bytes(int file, const char *bytes, size_t size, off_t offset) {
 }
 
 /*
- * Reads up to `size` bytes. Returns fewer only at the end of the file or at the limit. Returns -1 and errno; ESTALE means
- * that the file was truncated and written again. This is checked after the read, because a check before it would miss a
- * truncation between the two.
+ * Reads up to `size` bytes. Returns fewer only at the end of the file or at the limit. Returns -1 and errno; ESTALE
+ * means that the file was truncated and written again. This is checked after the read, because a check before it would
+ * miss a truncation between the two.
  */
 static ssize_t read_at(struct reader *reader, char *to, size_t size, off_t offset) {
     if (reader->followed) {

@@ -238,6 +238,20 @@ static chanserv_status search_forwards(chanserv_source *source, char *block, cha
     return CHANSERV_PENDING;
 }
 
+/* Refuses a position inside a line: the file has other content than when the client read it. */
+static chanserv_status check_position(chanserv_source *source, chanserv_error *error) {
+    struct reader *reader = &source->reader;
+    char before = '\n';
+    if (source->files->cut.lines && reader->offset > 0 && reader->content.file >= 0 &&
+        content_read(&reader->content, &before, 1, reader->offset - 1) == 1 && before != '\n') {
+        return fail(error, CHANSERV_ERROR_NOT_FOUND,
+                    "%s: cannot resume: the position is inside a line, so the file has other content now; request it "
+                    "without a position",
+                    source->path);
+    }
+    return CHANSERV_READY;
+}
+
 static chanserv_status prepare(chanserv_source *source, chanserv_error *error) {
     struct reader *reader = &source->reader;
     if (source->followed && !source->attached) {
@@ -249,12 +263,15 @@ static chanserv_status prepare(chanserv_source *source, chanserv_error *error) {
             source->tail = -1; /* there is no file yet: all that comes is new */
         }
     }
-    if (source->tail < 0 && (source->resume.path == NULL || source->followed)) {
+    if (source->tail < 0 && source->resume.path == NULL) {
         return CHANSERV_READY;
     }
     if (source->followed) {
         enum next_result next = watcher_next(source->files->watcher, &source->follower, reader, false, 0);
         watcher_disarm(source->files->watcher, &source->follower);
+        if (source->resume.path != NULL) {
+            return next == NEXT_DATA ? check_position(source, error) : CHANSERV_READY;
+        }
         bool other = source->searching && source->follower.at != source->searched_in;
         if (next == NEXT_WAIT || next == NEXT_DENIED || other) {
             source->tail = -1;
@@ -276,7 +293,7 @@ static chanserv_status prepare(chanserv_source *source, chanserv_error *error) {
                         source->path, source->resume.inode);
         }
         reader->offset = source->resume.offset;
-        return CHANSERV_READY;
+        return check_position(source, error);
     }
     bool backwards = reader->content.compression == COMPRESSION_NONE;
     if (!source->searching) {

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -21,6 +23,8 @@
 #define RECENT 64
 /* Number of checks after which a file that cannot be opened is given up. */
 #define TICKS_MAX 3
+/* Maximum attempts to open copies that are being renamed. */
+#define SETTLE_ATTEMPTS 1000
 /* Maximum rotated files that are examined in a folder. */
 #define FOUND_MAX 512
 /* Minimum time between two log lines about lost data, in nanoseconds. */
@@ -52,13 +56,27 @@ void shared_release(struct shared_file *file) {
     }
 }
 
+/* Writes the path of a file in the tracker's folder, beneath `base`. Returns false if it is too long. */
+static bool path_of(const struct tracker *tracker, const char *name, char *path) {
+    const char *slash = *tracker->place != '\0' && *name != '\0' ? "/" : "";
+    return snprintf(path, PATH_MAX, "%s%s%s", tracker->place, slash, name) < PATH_MAX;
+}
+
+/* Returns the identity of a file in the tracker's folder without opening it for reading. */
+static bool identify_name(const struct tracker *tracker, const char *name, struct identity *is) {
+    char path[PATH_MAX];
+    return tracker->base >= 0 && path_of(tracker, name, path) && beneath_identify(tracker->base, path, is) == 0 &&
+           S_ISREG(is->mode);
+}
+
 /* Opens a regular file in the tracker's folder. Returns NULL and errno. */
 static struct shared_file *open_name(const struct tracker *tracker, const char *name, struct identity *is) {
-    if (tracker->folder < 0 || *name == '\0') {
+    char path[PATH_MAX];
+    if (tracker->base < 0 || *name == '\0' || !path_of(tracker, name, path)) {
         errno = ENOENT;
         return NULL;
     }
-    int file = beneath_open(tracker->folder, name, O_RDONLY);
+    int file = beneath_open(tracker->base, path, O_RDONLY);
     if (file < 0) {
         return NULL;
     }
@@ -229,7 +247,14 @@ static void forget_old(struct tracker *tracker) {
         tracker_lose(tracker, 1, 0);
         drop(tracker, 0);
     }
-    size_t needed = first_needed(tracker), old = 0;
+    size_t needed = first_needed(tracker), old = 0, kept = 0;
+    /* Other followed files need descriptors too. */
+    for (size_t i = needed; i > 0; i--) {
+        struct generation *generation = tracker->generations[i - 1];
+        if (generation->sealed && generation->file != NULL && ++kept > tracker->watcher->limits.open_files / 2) {
+            unkeep(tracker, generation);
+        }
+    }
     while (old < needed && old + 1 < tracker->count && tracker->generations[old]->sealed &&
            (now - tracker->generations[old]->sealed_at >= tracker->watcher->limits.window ||
             needed - old > HISTORY_MAX)) {
@@ -240,6 +265,12 @@ static void forget_old(struct tracker *tracker) {
     }
     for (size_t i = 0; i < old; i++) {
         struct generation *generation = tracker->generations[i];
+        struct identity last;
+        if (generation->file != NULL && generation->compression == COMPRESSION_NONE &&
+            identify(generation->file->file, &last) == 0 && last.size > generation->end) {
+            /* A process has written to the old file although the new one had data. */
+            tracker_lose(tracker, 0, (uint64_t)(last.size - generation->end));
+        }
         if (tracker->length_count == LENGTHS_MAX) {
             size_t half = LENGTHS_MAX / 2;
             tracker->length_count -= half;
@@ -271,7 +302,7 @@ void tracker_lose(struct tracker *tracker, uint64_t files, uint64_t bytes) {
         return;
     }
     log_line(tracker->watcher->host, CHANSERV_LOG_WARNING,
-             "%s: data was rotated away before it was read: %" PRIu64 " files and %" PRIu64 " bytes of others are "
+             "%s: data was rotated away before it was read, or written to a rotated file: %" PRIu64 " files and %" PRIu64 " bytes of others are "
              "missing; %" PRIu64 " files and %" PRIu64 " bytes in total",
              tracker->path, tracker->lost_files - tracker->told_files, tracker->lost_bytes - tracker->told_bytes,
              tracker->lost_files, tracker->lost_bytes);
@@ -367,8 +398,9 @@ static void lose_name(struct generation *generation) {
 }
 
 static void add_copy(struct tracker *tracker, const char *name) {
+    /* update() makes room. Nothing is freed here, because events are also processed while the list is used. */
     if (tracker->copy_count == COPIES_MAX) {
-        drop_copy(tracker, 0);
+        return;
     }
     struct generation *copy = new_generation(tracker, name);
     if (copy != NULL) {
@@ -376,9 +408,10 @@ static void add_copy(struct tracker *tracker, const char *name) {
     }
 }
 
+typedef bool visitor(struct generation *generation, const char *name, uint32_t cookie);
+
 /* Calls `visit` for all generations and possible copies until it returns true. */
-static void each(struct tracker *tracker, bool (*visit)(struct generation *generation, const char *name, uint32_t cookie),
-                 const char *name, uint32_t cookie) {
+static void each(struct tracker *tracker, visitor *visit, const char *name, uint32_t cookie) {
     for (size_t i = tracker->count; i > 0; i--) {
         if (visit(tracker->generations[i - 1], name, cookie)) {
             return;
@@ -442,6 +475,9 @@ void tracker_event(struct tracker *tracker, uint32_t mask, uint32_t cookie, cons
     }
     struct generation *named = with_name(tracker, name);
     if (named == NULL && !is_base && (mask & (IN_CREATE | IN_MOVED_TO)) == 0) {
+        if ((mask & IN_MOVED_FROM) != 0 && is_rotated_name(tracker, name, strlen(name))) {
+            tracker->foreign_cookie = cookie; /* an old file, not a new copy */
+        }
         return;
     }
     if ((mask & IN_MOVED_FROM) != 0) {
@@ -467,7 +503,8 @@ void tracker_event(struct tracker *tracker, uint32_t mask, uint32_t cookie, cons
                 insert(tracker, tracker->count, created);
             }
             tracker->arrivals++;
-        } else if (is_rotated_name(tracker, name, strlen(name)) && (mask & IN_ISDIR) == 0) {
+        } else if (is_rotated_name(tracker, name, strlen(name)) && (mask & IN_ISDIR) == 0 &&
+                   ((mask & IN_MOVED_TO) == 0 || cookie != tracker->foreign_cookie)) {
             add_copy(tracker, name);
             tracker->arrivals++;
         } else {
@@ -495,7 +532,7 @@ static int by_time(const void *one, const void *other) {
 /* Lists the rotated files in the folder, oldest last write first. The caller frees the list. */
 static size_t list_rotated(const struct tracker *tracker, struct found **list) {
     *list = NULL;
-    int folder = tracker->folder < 0 ? -1 : beneath_open(tracker->folder, "", O_RDONLY | O_DIRECTORY);
+    int folder = tracker->base < 0 ? -1 : beneath_open(tracker->base, tracker->place, O_RDONLY | O_DIRECTORY);
     DIR *listing = folder < 0 ? NULL : fdopendir(folder);
     if (listing == NULL) {
         if (folder >= 0) {
@@ -511,7 +548,7 @@ static size_t list_rotated(const struct tracker *tracker, struct found **list) {
         size_t size = strlen(entry->d_name);
         size -= compression == COMPRESSION_GZIP ? 3 : compression == COMPRESSION_ZSTD ? 4 : 0;
         if (strlen(entry->d_name) < NAME_SIZE && is_rotated_name(tracker, entry->d_name, size) &&
-            beneath_identify(tracker->folder, entry->d_name, &found[count].is) == 0 && S_ISREG(found[count].is.mode)) {
+            identify_name(tracker, entry->d_name, &found[count].is)) {
             stpcpy(found[count++].name, entry->d_name);
         }
     }
@@ -560,9 +597,10 @@ static void set_ended(struct tracker *tracker, struct generation *generation, st
 }
 
 /* Whether a recent generation, or a file with these first bytes, has the same content as the copy. */
-static bool is_known_content(const struct tracker *tracker, const char *head, size_t size) {
+static bool is_known_content(const struct tracker *tracker, const char *head, size_t size,
+                             const struct generation *except) {
     for (size_t i = tracker->count; i > 0 && i + RECENT > tracker->count; i--) {
-        if (has_head(tracker->generations[i - 1], head, size)) {
+        if (tracker->generations[i - 1] != except && has_head(tracker->generations[i - 1], head, size)) {
             return true;
         }
     }
@@ -592,7 +630,7 @@ static bool insert_missed_files(struct tracker *tracker, size_t index, int64_t s
         size_t common = own_size < head_size ? own_size : head_size;
         struct generation *missed = NULL;
         if (own_size > 0 && (common == 0 || memcmp(own, head, common) != 0) &&
-            !is_known_content(tracker, own, own_size)) {
+            !is_known_content(tracker, own, own_size, NULL)) {
             missed = new_generation(tracker, found[i].name);
         }
         if (missed == NULL || !insert(tracker, index, missed)) {
@@ -726,7 +764,7 @@ static bool identify_new(struct tracker *tracker, struct generation *generation,
         }
         if (code == EACCES || code == EPERM) {
             tracker->denied = is_copy ? tracker->denied : code;
-            return true; /* a log rotation sets the group and mode of the new file last */
+            return !is_copy; /* a log rotation sets the group and mode of the new file last */
         }
         return generation->ticks < TICKS_MAX;
     }
@@ -754,6 +792,25 @@ static void identify_copies(struct tracker *tracker) {
             shared_release(file);
         }
         i++;
+    }
+}
+
+/*
+ * Identifies all copies that exist by now. Renaming a copy again and again may prevent that for a moment, because it
+ * has to be opened between two of them.
+ */
+static void settle_copies(struct tracker *tracker) {
+    for (int attempt = 0; attempt < SETTLE_ATTEMPTS; attempt++) {
+        watcher_drain(tracker->watcher);
+        identify_copies(tracker);
+        bool known = true;
+        for (size_t i = 0; i < tracker->copy_count; i++) {
+            /* Those that are older cannot be opened for another reason. */
+            known &= tracker->copies[i]->known || tracker->copies[i]->ticks > 0;
+        }
+        if (known) {
+            return;
+        }
     }
 }
 
@@ -856,8 +913,7 @@ static void truncated(struct tracker *tracker, size_t index) {
     if (!insert(tracker, index + 1, following)) {
         return;
     }
-    watcher_drain(tracker->watcher);
-    identify_copies(tracker);
+    settle_copies(tracker);
     if (!adopt_copy(tracker, old)) {
         old->sealed = old->lost = true;
         old->end = old->size;
@@ -881,7 +937,7 @@ static bool insert_missed_copies(struct tracker *tracker, size_t index, const ch
         struct generation *copy = tracker->copies[i];
         size_t common = copy->head_size < head_size ? copy->head_size : head_size;
         if (!copy->known || common == 0 || memcmp(copy->head, head, common) == 0 || copy->born < after ||
-            copy->born > before || copy->is.changed < since || is_known_content(tracker, copy->head, copy->head_size)) {
+            copy->born > before || copy->is.changed < since || is_known_content(tracker, copy->head, copy->head_size, NULL)) {
             i++;
             continue;
         }
@@ -912,6 +968,24 @@ static bool insert_missed_copies(struct tracker *tracker, size_t index, const ch
         drop_copy(tracker, i);
     }
     return any;
+}
+
+/*
+ * Few first bytes do not tell two contents apart. If a copy begins with them and continues differently, the file was
+ * truncated after the copy was made.
+ */
+static bool has_other_copy(struct tracker *tracker, const struct generation *generation, const char *head,
+                           size_t head_size) {
+    for (size_t i = 0; i < tracker->copy_count; i++) {
+        struct generation *copy = tracker->copies[i];
+        size_t common = copy->head_size < head_size ? copy->head_size : head_size;
+        if (copy->born > generation->born && common > generation->head_size &&
+            memcmp(copy->head, head, common) != 0 && is_complete_copy(tracker, generation, copy) &&
+            !is_known_content(tracker, copy->head, copy->head_size, generation)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Looks at the file of an open generation. Returns whether the list has changed. */
@@ -950,13 +1024,16 @@ static bool check(struct tracker *tracker, size_t index) {
         tracker_mark(tracker); /* it was truncated meanwhile */
         return false;
     }
-    if (generation->size == 0 && now.size > 0) {
+    if (head_size > size) {
         /* A copy that was made before these bytes were written has been reported by now. */
         uint64_t arrivals = tracker->arrivals;
-        watcher_drain(tracker->watcher);
-        identify_copies(tracker); /* they may have been empty before */
+        settle_copies(tracker);
         if (tracker->arrivals != arrivals ||
-            (tracker->copy_count > 0 && insert_missed_copies(tracker, index, head, head_size))) {
+            (generation->size == 0 && insert_missed_copies(tracker, index, head, head_size))) {
+            return true;
+        }
+        if (generation->size > 0 && has_other_copy(tracker, generation, head, head_size)) {
+            truncated(tracker, index);
             return true;
         }
     }
@@ -984,6 +1061,9 @@ static void seal(struct tracker *tracker, struct generation *generation) {
 /* One pass over the list. Returns false if the list has changed, so that another pass is needed. */
 static bool update(struct tracker *tracker) {
     tracker->denied = 0;
+    while (tracker->copy_count > COPIES_KEPT) {
+        drop_copy(tracker, 0);
+    }
     identify_copies(tracker);
     for (size_t i = 0; i < tracker->count; i++) {
         struct generation *generation = tracker->generations[i];
@@ -1075,41 +1155,36 @@ static void locate(struct tracker *tracker) {
     if (strlen(name) >= NAME_SIZE) {
         return;
     }
-    int folder = beneath_open(base, slash == NULL ? "" : place, O_PATH | O_DIRECTORY);
+    int folder = beneath_open(base, slash == NULL ? "" : place, O_RDONLY | O_DIRECTORY);
+    if (folder < 0 && (errno == EACCES || errno == EPERM)) {
+        folder = beneath_open(base, slash == NULL ? "" : place, O_PATH | O_DIRECTORY);
+    }
     struct identity is;
-    if (folder < 0 || identify(folder, &is) != 0) {
-        if (folder >= 0) {
-            close(folder);
-        }
-        return;
-    }
-    if (tracker->folder >= 0 && is_same_file(&is, &tracker->folder_is) && strcmp(name, tracker->name) == 0) {
-        close(folder);
-        return;
-    }
-    if (tracker->folder >= 0) {
-        close(tracker->folder);
+    bool found = folder >= 0 && identify(folder, &is) == 0;
+    bool same = found && tracker->base >= 0 && is_same_file(&is, &tracker->folder_is) &&
+                strcmp(name, tracker->name) == 0;
+    char *copy = !found || same ? NULL : strdup(slash == NULL ? "" : place);
+    if (copy != NULL) {
         for (size_t i = 0; i < tracker->count; i++) {
-            tracker->generations[i]->name[0] = tracker->generations[i]->last_name[0] = '\0';
+            struct generation *generation = tracker->generations[i];
+            generation->name[0] = generation->last_name[0] = generation->packed[0] = '\0';
         }
-    }
-    tracker->folder = folder;
-    tracker->folder_is = is;
-    stpcpy(tracker->name, name);
-    int listed = beneath_open(folder, "", O_RDONLY | O_DIRECTORY);
-    if (listed >= 0) {
-        watch_add(tracker->watcher, &tracker->folder_watch, listed);
-        close(listed);
-    } else {
+        free(tracker->place);
+        tracker->base = base;
+        tracker->place = copy;
+        tracker->folder_is = is;
+        stpcpy(tracker->name, name);
         watch_add(tracker->watcher, &tracker->folder_watch, folder);
+    }
+    if (folder >= 0) {
+        close(folder);
     }
 }
 
 /* Whether the file that has the name now is in the list, or an event has announced it. */
 static bool is_expected(const struct tracker *tracker) {
     struct identity is;
-    if (tracker->folder < 0 || beneath_identify(tracker->folder, tracker->name, &is) != 0 || !S_ISREG(is.mode) ||
-        knows(tracker, &is)) {
+    if (!identify_name(tracker, tracker->name, &is) || knows(tracker, &is)) {
         return true;
     }
     for (size_t i = 0; i < tracker->count; i++) {
@@ -1172,35 +1247,15 @@ static off_t file_offset(const struct generation *generation, off_t position) {
     return position;
 }
 
-/* Sets the end of a compressed generation. */
-static void measure(struct tracker *tracker, struct generation *generation) {
-    struct shared_file *file = tracker_open(tracker, generation);
-    if (file == NULL) {
-        return;
-    }
-    struct content content = {.file = file->file, .compression = generation->compression};
-    char *buffer = malloc(65536);
-    off_t end = 0;
-    ssize_t count = 0;
-    while (buffer != NULL && (count = content_read(&content, buffer, 65536, end)) > 0) {
-        end += count;
-    }
-    if (buffer != NULL && count == 0) {
-        generation->end = end;
-    }
-    free(buffer);
-    content_drop(&content);
-    shared_release(file);
-}
-
 /* Goes on from the generation at `index`. */
 static struct generation *walk_on(struct tracker *tracker, size_t index, off_t position, off_t *offset) {
     for (; index < tracker->count && tracker->generations[index]->known; index++) {
         struct generation *generation = tracker->generations[index];
-        if (generation->sealed && generation->end < 0) {
-            measure(tracker, generation);
-        }
         off_t at = file_offset(generation, position);
+        if (generation->sealed && generation->end < 0) {
+            *offset = at; /* its length is found when it is read */
+            return generation;
+        }
         if (!generation->sealed || at < generation->end || (at == generation->end && index + 1 == tracker->count)) {
             *offset = at;
             return generation->sealed || at <= generation->size ? generation : NULL;
@@ -1294,7 +1349,7 @@ struct tracker *tracker_new(struct watcher *watcher, struct root *root, const ch
     tracker->watcher = watcher;
     tracker->root = root_keep(root);
     tracker->path = copy;
-    tracker->folder = -1;
+    tracker->base = -1;
     tracker->folder_watch = (struct watch){.number = -1, .tracker = tracker, .folder = true};
     tracker->next_number = UINT64_C(1) << 32;
     while (tracker->stream == 0) {
@@ -1313,9 +1368,7 @@ void tracker_free(struct tracker *tracker) {
         drop_copy(tracker, tracker->copy_count - 1);
     }
     watch_remove(tracker->watcher, &tracker->folder_watch);
-    if (tracker->folder >= 0) {
-        close(tracker->folder);
-    }
+    free(tracker->place);
     free(tracker->generations);
     free(tracker->lengths);
     free(tracker->path);

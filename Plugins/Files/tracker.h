@@ -11,7 +11,8 @@ struct shared_file {
 };
 
 #define SKIPS_MAX 16
-#define COPIES_MAX 64
+#define COPIES_MAX 128
+#define COPIES_KEPT 64
 #define NAME_SIZE 256
 /* Maximum generations of a tracker. */
 #define GENERATIONS_MAX 4096
@@ -54,10 +55,13 @@ struct tracker {
     bool scans; /* files may have been missed: finds them by their names */
     struct root *root;
     char *path;
-    int folder; /* -1 if it does not exist */
+    /* The folder: a descriptor of the root and a path beneath it. It is not kept open, because many may be followed. */
+    int base; /* -1 if the folder was not found yet */
+    char *place;
     struct identity folder_is;
     char name[NAME_SIZE];
     struct watch folder_watch;
+    uint32_t foreign_cookie; /* of a rotated file that is not in the lists and is being renamed */
     uint64_t arrivals; /* number of generations and possible copies that events have announced */
     int denied; /* why the newest file cannot be opened; 0 */
     struct follower *followers;

@@ -113,7 +113,8 @@ static bool read_well(chanserv_status *status) {
 
 static chanserv_status configure(struct database *database, const chanserv_host *host, const chanserv_config *config,
                                  chanserv_error *error) {
-    static const char *const known[] = {"database", "immutable", "time_limit", "idle_limit", "statements", "row_size", "memory"};
+    static const char *const known[] = {"database",   "immutable", "time_limit", "idle_limit",
+                                        "statements", "row_size",  "memory"};
     int32_t immutable = 0;
     int64_t time_limit = INT64_C(30000000000), idle_limit = INT64_C(30000000000), statements = 16;
     uint64_t row_size = 4 << 20, memory = MEMORY_DEFAULT;
@@ -264,7 +265,8 @@ static chanserv_status prepare_all(chanserv_call *call, chanserv_instance *insta
     size_t at = 0, used = 0;
     while (at < size) {
         chanserv_source *source;
-        chanserv_status status = source_prepare(database, instance->watch, sql + at, size - at, at, &used, &source, error);
+        chanserv_status status =
+            source_prepare(database, instance->watch, sql + at, size - at, at, &used, &source, error);
         if (status != CHANSERV_READY) {
             return status;
         }

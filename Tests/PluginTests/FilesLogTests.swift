@@ -59,6 +59,22 @@ import Testing
         }
     }
 
+    @Test func `a truncation is noticed although the contents begin with the same bytes`() async throws {
+        try await onThread {
+            for _ in 0..<20 {
+                let folder = try Folder()
+                try folder.write("log", "line 2")
+                let source = try Self.follow(folder, Self.hour).sources("log")[0]
+                #expect(source.poll().status == pending)
+                try folder.append("log", "3 before\n")
+                try folder.write("log.1", "line 23 before\n")
+                try folder.truncate("log", to: 0)
+                try folder.append("log", "line 24 after, and longer\n")
+                #expect(try source.texts(2) == ["line 23 before\n", "line 24 after, and longer\n"])
+            }
+        }
+    }
+
     @Test func `what was truncated without a copy is counted`() async throws {
         try await onThread {
             let folder = try Folder()
@@ -71,7 +87,22 @@ import Testing
             try folder.append("log", "four\n")
             #expect(try source.texts(1) == ["four\n"])
             let line = try instance.host.waitForLine { $0.contains("missing") }
-            #expect(line.hasPrefix("log: data was rotated away before it was read: 0 files and 10 bytes of others"))
+            #expect(line.contains(": 0 files and 10 bytes of others are missing"))
+        }
+    }
+
+    @Test func `what is written to a rotated file after the new one has data is counted`() async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.write("log", "one\n")
+            let instance = try Self.follow(folder, ["resume_window": .duration(nanoseconds: 300_000_000)])
+            let source = try instance.sources("log")[0]
+            #expect(try source.texts(1) == ["one\n"])
+            try folder.rename("log", to: "log.1")
+            try folder.write("log", "two\n")
+            #expect(try source.texts(1) == ["two\n"])
+            try folder.append("log.1", "late\n")
+            _ = try instance.host.waitForLine { $0.contains(": 0 files and 5 bytes of others are missing") }
         }
     }
 
@@ -288,16 +319,19 @@ import Testing
     @Test func `new files are sent while the request follows`() async throws {
         try await onThread {
             let folder = try Folder()
-            try folder.write("a.log", "a\n")
-            let call = try Self.follow(folder, Self.hour).open("{\"new_files\":true}\n*.log\n**/*.log\n*.log.*")
+            try folder.write("a.log", "before\na\n")
+            let call = try Self.follow(folder, Self.hour).open(
+                "{\"new_files\":true,\"tail\":1}\n*.log\n**/*.log\n*.log.*")
             var sources = call.poll().items
             #expect(try paths(sources) == ["a.log"])
             #expect(call.poll().status == pending)
             #expect(try sources[0].texts(1) == ["a\n"])
             for path in ["b.log", "d/c.log"] {
-                try folder.write(path, path)
+                try folder.write(path, "one\ntwo\n")
                 while call.poll().items.first.map({ sources.append($0) }) == nil { try call.wakeSignal.wait() }
                 #expect(try paths(sources.suffix(1)) == [path])
+                // All of a new file is sent, whatever `tail` says.
+                #expect(try sources.last?.texts(2) == ["one\n", "two\n"])
             }
             // A rotated file is part of the source that follows it.
             try folder.rename("a.log", to: "a.log.1")
@@ -384,6 +418,9 @@ import Testing
             try folder.write("log", "5\n")
             let source = try Self.follow(folder).sources(position + "log")[0]
             #expect(try source.texts(3) == ["3\n", "4\n", "5\n"])
+            let torn = position.replacing("\"offset\":4", with: "\"offset\":3")
+            #expect(torn != position)
+            #expect(try Self.follow(folder).sources(torn + "log")[0].collect().last.status == notFound)
             // Without following, the position must be in the file itself.
             let same = try Self.position(folder.instance().sources("{}\nlog.2")[0], after: 2)
             #expect(try text(folder.instance().sources(same + "log.2")[0].frames()) == ["2\n", "3\n"])

@@ -5,8 +5,8 @@ import Testing
 
 /// A log that rotates by renaming, by copytruncate and with compression, while several sources follow it.
 ///
-/// `FILES_STRESS_SECONDS` and `FILES_STRESS_INTERVAL` (milliseconds between rotations) set the duration. The default
-/// takes a few seconds; the long run is 1800 seconds at 100 ms.
+/// `CHANSERV_TEST_ROTATION_SECONDS` and `CHANSERV_TEST_ROTATION_INTERVAL` (milliseconds between rotations) set the
+/// duration. The default takes a few seconds; the long run is 1800 seconds at 100 ms.
 @Suite struct FilesStressTests {
     static func number(_ variable: String, default value: Int) -> Int {
         ProcessInfo.processInfo.environment[variable].flatMap(Int.init) ?? value
@@ -16,6 +16,8 @@ import Testing
     struct Progress: Sendable {
         var lines = 0
         var isComplete = false
+        /// The last rotations, for the message of a failure.
+        var rotations: [String] = []
     }
 
     /// Writes numbered lines of different lengths, and rotates.
@@ -27,7 +29,6 @@ import Testing
         init(_ folder: Folder) { self.folder = folder }
 
         func run(for seconds: Int, every milliseconds: Int) throws {
-            defer { progress.withLock { $0.isComplete = true } }
             let path = folder.file("app.log")
             func open() -> Int32 { Foundation.open(path, O_CREAT | O_APPEND | O_WRONLY, 0o644) }
             var file = open()
@@ -54,17 +55,26 @@ import Testing
                     }
                 }
                 for suffix in ["", ".gz"] { unlink("\(path).\(rotationsKept + 1)\(suffix)") }
-                switch Int.random(in: 0..<3, using: &generator) {
+                let kind = Int.random(in: 0..<3, using: &generator)
+                progress.withLock {
+                    $0.rotations =
+                        $0.rotations.suffix(49) + ["\(["copytruncate", "compress", "rename"][kind]) at \(number)"]
+                }
+                switch kind {
                 case 0:  // copytruncate: what is written between the two steps is lost, so nothing is written
                     try Data(contentsOf: URL(filePath: path)).write(to: URL(filePath: "\(path).1"))
                     truncate(path, 0)
-                case let kind:
+                default:
                     rename(path, "\(path).1")
                     close(file)
                     file = open()
                     if kind == 1 { try compress("app.log.1", in: folder) }
                 }
             }
+            // The last line comes after the flag, so that a reader that waits is woken with the flag set.
+            progress.withLock { ($0.lines, $0.isComplete) = (number + 1, true) }
+            let last = Array("line \(number) is the last one\n".utf8)
+            guard write(file, last, last.count) == last.count else { throw Failure("write: \(errno)") }
         }
     }
 
@@ -73,21 +83,21 @@ import Testing
         let instance: Instance
         let writer: Writer
         var number = 0
+        var session = 0
 
-        /// - Parameter session: the time after which the request is cancelled and resumed.
-        mutating func run(session: Double?) throws -> Int {
+        /// - Parameter time: the time after which the request is cancelled and resumed.
+        mutating func run(session time: Double?) throws -> Int {
             var resume: [String: Any]?
-            var sessions = 0
             while true {
-                sessions += 1
+                session += 1
                 var options: [String: Any] = [:]
                 if let resume { options["resume"] = [resume] }
                 let line = try String(decoding: JSONSerialization.data(withJSONObject: options), as: UTF8.self)
                 let source = try #require(try instance.sources("\(line)\napp.log").first)
                 var header = try #require(
                     try JSONSerialization.jsonObject(with: Data(source.header)) as? [String: Any])
-                let bytes = try read(source, until: session.map { Date(timeIntervalSinceNow: $0) } ?? .distantFuture)
-                guard let bytes else { return sessions }
+                let bytes = try read(source, until: time.map { Date(timeIntervalSinceNow: $0) } ?? .distantFuture)
+                guard let bytes else { return session }
                 header["offset"] = try #require(header["offset"] as? Int) + bytes
                 resume = header
             }
@@ -101,7 +111,10 @@ import Testing
                 for frame in answer.items {
                     bytes += frame.count
                     guard String(decoding: frame, as: UTF8.self).hasPrefix("line \(number) "), frame.last == 10 else {
-                        throw Failure("line \(number) was expected, not \(String(decoding: frame, as: UTF8.self))")
+                        throw Failure(
+                            "session \(session): line \(number) was expected, not "
+                                + "\(String(decoding: frame.prefix(20), as: UTF8.self)); log: \(instance.host.log); "
+                                + "\(writer.progress.withLock { $0.rotations })")
                     }
                     number += 1
                 }
@@ -115,8 +128,8 @@ import Testing
     }
 
     @Test func `no line is lost, doubled or torn by rotations`() async throws {
-        let seconds = Self.number("FILES_STRESS_SECONDS", default: 4)
-        let interval = Self.number("FILES_STRESS_INTERVAL", default: 10)
+        let seconds = Self.number("CHANSERV_TEST_ROTATION_SECONDS", default: 4)
+        let interval = Self.number("CHANSERV_TEST_ROTATION_INTERVAL", default: 10)
         let folder = try Folder()
         try folder.write("app.log")
         let writer = Writer(folder)
