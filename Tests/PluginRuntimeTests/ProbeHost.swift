@@ -1,6 +1,7 @@
 import AstraNet
 import Chanserv
 import ChanservAstraNet
+import ChanservHost
 import Foundation
 import HostConfiguration
 import Logging

@@ -11,7 +11,7 @@ package struct PluginFile: Sendable {
     /// The SHA-256 of ``bytes``.
     package let digest: PluginDigest
 
-    init(path: String, bytes: [UInt8], digest: PluginDigest) {
+    package init(path: String, bytes: [UInt8], digest: PluginDigest) {
         self.path = path
         self.bytes = bytes
         self.digest = digest
