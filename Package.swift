@@ -167,9 +167,9 @@ let package = Package(
         .testTarget(
             name: "PluginRuntimeTests",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservPlugin", "CChanservPlugin", "ChanservHost",
-                "CProcess",
-                "HostConfiguration", "PluginRuntime", "TestSupport", logging, nioConcurrency, nioCore, nioPosix,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "ChanservPlugin", "CChanservPlugin",
+                "CProcess", "HostConfiguration", "PluginRuntime", "TestSupport", logging, nioConcurrency, nioCore,
+                nioPosix,
             ],
             swiftSettings: strict),
         .testTarget(

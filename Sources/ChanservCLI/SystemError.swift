@@ -1,7 +1,7 @@
 import Glibc
 
 /// The error of a failed system call.
-struct SystemError: Error, Equatable, CustomStringConvertible {
+package struct SystemError: Error, Equatable, CustomStringConvertible {
     /// The C library's error number.
     var code: Int32
     /// The failed operation, such as `cannot open 'a/b'`.
@@ -17,7 +17,7 @@ struct SystemError: Error, Equatable, CustomStringConvertible {
         self.what = what
     }
 
-    var description: String { "\(what): \(reason)" }
+    package var description: String { "\(what): \(reason)" }
 
     /// Whether the reader of standard output closed it. Commands then end without a message and with
     /// ``CommandOutcome/outputClosed``.

@@ -13,7 +13,7 @@ import Foundation
         guard let output = arguments.first, arguments.count > 1, arguments.count % 3 == 1 else {
             throw Failure(description: "usage: embed-files OUTPUT NAME FOLDER SUFFIX [NAME FOLDER SUFFIX]…")
         }
-        var text = "/// The files that `chanserv plugin new` writes, by path.\nenum EmbeddedFiles {\n"
+        var text = "/// The files that `chanserv plugin new` writes, by path.\npackage enum EmbeddedFiles {\n"
         for start in stride(from: 1, to: arguments.count, by: 3) {
             text += try dictionary(
                 name: arguments[start], folder: arguments[start + 1], suffix: arguments[start + 2])
@@ -24,7 +24,7 @@ import Foundation
 
     private static func dictionary(name: String, folder: String, suffix: String) throws -> String {
         let root = URL(fileURLWithPath: folder, isDirectory: true)
-        var text = "    static let \(name): [String: String] = [\n"
+        var text = "    package static let \(name): [String: String] = [\n"
         var isEmpty = true
         for path in try FileManager.default.subpathsOfDirectory(atPath: folder).sorted() where path.hasSuffix(suffix) {
             let file = root.appendingPathComponent(path)

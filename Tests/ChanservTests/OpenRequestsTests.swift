@@ -279,7 +279,7 @@ import Testing
         #expect(connection.pushed[1].end == nil)
         #expect(host.service.counters.sourcesWaiting == 2 && host.service.counters.sourcesOpen == 1)
         host.network.clock.advance(by: .seconds(1))
-        let error = "deadline exceeded: chan accept timeout: the client did not accept the source in 30.0 seconds"
+        let error = "deadline exceeded: chan accept timeout: the client did not accept the source in 30s"
         #expect(connection.pushed[1].end == .aborted(error) && connection.pushed[2].end == .aborted(error))
         #expect(host.journal.all == ["source: \(error)", "source: \(error)"])
         #expect(sources.map(\.cancelled) == [0, 1, 0])

@@ -1,8 +1,7 @@
 import Foundation
+import HostConfiguration
 import TestSupport
 import Testing
-
-@testable import HostConfiguration
 
 /// Variables and files in the values of a configuration.
 @Suite struct YAMLSubstitutionTests {

@@ -1,8 +1,8 @@
 /// Time spans in messages, in the notation of the configuration: `10s`, `1m30s`, `250ms`.
-enum TimeText {
+package enum TimeText {
     /// Returns the text of a time span. Spans of more than a second are rounded up to 10 ms, so that the rest of a
     /// timeout reads like the timeout.
-    static func text(nanoseconds: UInt64) -> String {
+    package static func text(nanoseconds: UInt64) -> String {
         var rest = (nanoseconds + 999_999) / 1_000_000
         if rest > 1_000 { rest = (rest + 9) / 10 * 10 }
         var text = ""

@@ -122,7 +122,7 @@ package struct SocketNetwork: LinkNetwork {
     }
 
     /// Returns the error code for a failure to listen.
-    static func listenFailure(_ error: any Error) -> AstraNetError.Code {
+    package static func listenFailure(_ error: any Error) -> AstraNetError.Code {
         switch (error as? IOError)?.errnoCode {
         case EADDRINUSE: .addressInUse
         case EADDRNOTAVAIL: .addressNotAvailable
@@ -132,7 +132,7 @@ package struct SocketNetwork: LinkNetwork {
     }
 
     /// Describes the failure of an established connection.
-    static func connectionFailure(_ error: any Error) -> (isReset: Bool, reason: String) {
+    package static func connectionFailure(_ error: any Error) -> (isReset: Bool, reason: String) {
         switch (error as? IOError)?.errnoCode {
         // The system reports EPIPE for a write after a reset.
         case ECONNRESET, EPIPE: (true, "the connection was reset by the peer")

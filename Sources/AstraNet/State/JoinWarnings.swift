@@ -1,12 +1,12 @@
 /// Decides which failed joins of an address are logged as warnings: the first one, and then one a minute.
 ///
 /// It has no clock: times are nanoseconds of one clock.
-struct JoinWarnings {
+package struct JoinWarnings {
     /// The time between two warnings about one address: 1 minute, in nanoseconds.
-    static let interval: UInt64 = 60_000_000_000
+    package static let interval: UInt64 = 60_000_000_000
 
     /// What failed: the look-up of a name, or the connection to an address, as `host:port`.
-    enum Key: Hashable {
+    package enum Key: Hashable {
         case name(String)
         case address(String)
     }
@@ -20,10 +20,12 @@ struct JoinWarnings {
     /// The addresses at which this node itself answers. They are never joined, so one warning is enough.
     private var own: Set<Key> = []
 
+    package init() {}
+
     /// Records a failed attempt. Returns whether to log it as a warning.
     ///
     /// - Parameter isOwn: whether this node itself answered.
-    mutating func failed(_ key: Key, isOwn: Bool = false, now: UInt64) -> Bool {
+    package mutating func failed(_ key: Key, isOwn: Bool = false, now: UInt64) -> Bool {
         if isOwn { return own.insert(key).inserted }
         if let last = failing[key], now < last.warnedAt + Self.interval {
             failing[key]?.failedAt = now
@@ -36,7 +38,7 @@ struct JoinWarnings {
     }
 
     /// Records a success. The next failure is a warning again.
-    mutating func joined(_ key: Key) {
+    package mutating func joined(_ key: Key) {
         failing[key] = nil
         own.remove(key)
     }

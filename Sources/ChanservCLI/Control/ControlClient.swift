@@ -7,7 +7,7 @@ import NIOCore
 import NIOPosix
 
 /// A client of a host's control socket (`docs/control.md`, "The protocol").
-enum ControlClient {
+package enum ControlClient {
     /// Maximum time between two lines from the host. The host sends a progress line every second during a long command.
     private static let readTimeout = Duration.seconds(30)
     private static let connectTimeout = TimeAmount.seconds(5)
@@ -107,7 +107,7 @@ enum ControlClient {
     }
 
     /// Returns the message for a failed connection to a control socket.
-    static func problem(with path: String, _ error: any Error) -> String {
+    package static func problem(with path: String, _ error: any Error) -> String {
         if let error = error as? IOError, error.errnoCode == EACCES {
             return "cannot connect to '\(path)': only root and the user that the host runs as may use it"
         }

@@ -69,12 +69,20 @@ struct LineLogHandler: LogHandler {
 }
 
 /// A log event that can be written in either format.
-struct LogLine {
+package struct LogLine {
     var time: Date
     var level: Logger.Level
     var label: String
     var message: String
     var metadata: Logger.Metadata
+
+    package init(time: Date, level: Logger.Level, label: String, message: String, metadata: Logger.Metadata) {
+        self.time = time
+        self.level = level
+        self.label = label
+        self.message = message
+        self.metadata = metadata
+    }
 
     /// The time as RFC 3339 in UTC with milliseconds.
     var timestamp: String { time.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true)) }

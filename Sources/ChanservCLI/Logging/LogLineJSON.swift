@@ -3,7 +3,7 @@ import Logging
 
 extension LogLine {
     /// The line as `{"label":…,"level":…,"message":…,"metadata":{…},"time":…}`. Without metadata the key is missing.
-    var json: String {
+    package var json: String {
         let object = Object(
             time: timestamp, level: level.rawValue, label: label, message: message,
             metadata: metadata.isEmpty ? nil : metadata.mapValues(Value.init))

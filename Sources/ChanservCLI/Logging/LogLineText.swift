@@ -4,7 +4,7 @@ import Logging
 extension LogLine {
     /// The line as `2026-01-31T12:00:00.000Z info chanserv: message key=value other="two words"`, keys in
     /// alphabetical order.
-    var text: String {
+    package var text: String {
         var line = "\(timestamp) \(level) \(label): \(Self.onOneLine(message))"
         for (key, value) in metadata.sorted(by: { $0.key < $1.key }) {
             line += " \(key)=\(Self.quoted("\(value)"))"

@@ -6,9 +6,9 @@ import NIOConcurrencyHelpers
 ///
 /// The queue is bounded. If it is full, new lines are dropped. After the queued lines, one line with the number of
 /// dropped lines takes their place.
-final class LogWriter: Sendable {
+package final class LogWriter: Sendable {
     /// Default limit of the queue in bytes (1 MiB).
-    static let defaultLimit = 1 << 20
+    package static let defaultLimit = 1 << 20
     /// Default time that ``flush(within:)`` waits. It is short because the reader of the log may have stopped reading.
     static let flushTime = DispatchTimeInterval.seconds(1)
 
@@ -31,7 +31,7 @@ final class LogWriter: Sendable {
     ///   - descriptor: the file to write to. The caller keeps ownership.
     ///   - limit: the maximum number of queued bytes.
     ///   - lossLine: returns the line that reports a number of dropped lines.
-    init(
+    package init(
         _ descriptor: Int32 = STDERR_FILENO, limit: Int = defaultLimit, lossLine: @escaping @Sendable (Int) -> String
     ) {
         self.descriptor = descriptor
@@ -40,7 +40,7 @@ final class LogWriter: Sendable {
     }
 
     /// Queues a line without its line feed. Does not block.
-    func write(_ line: String) {
+    package func write(_ line: String) {
         let size = line.utf8.count + 1
         let isIdle = pending.withLockedValue { pending in
             // After a dropped line all further lines are dropped, also short ones, so that the report stands at the
@@ -58,7 +58,7 @@ final class LogWriter: Sendable {
     }
 
     /// Waits until all lines queued so far are written, at most for `time`. Blocks.
-    func flush(within time: DispatchTimeInterval = flushTime) {
+    package func flush(within time: DispatchTimeInterval = flushTime) {
         let done = DispatchSemaphore(value: 0)
         queue.async {
             // A thread in `write(_:)` may have marked the lines as being written but not scheduled its block yet.

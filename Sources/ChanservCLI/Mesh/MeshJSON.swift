@@ -3,8 +3,8 @@ import FoundationEssentials
 /// Renders the mesh as one JSON object on one line:
 /// `{"hosts":[{"host":"…","links":[{"address":"…","round_trip_ms":0.18}],"services":[{"direct":true,"name":"echo","routers":[]}]}]}`.
 /// `round_trip_ms` is missing until a round trip was measured.
-enum MeshJSON {
-    static func render(_ picture: MeshSnapshot) -> String {
+package enum MeshJSON {
+    package static func render(_ picture: MeshSnapshot) -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         do {

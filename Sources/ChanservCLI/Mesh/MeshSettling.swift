@@ -2,7 +2,7 @@
 ///
 /// The protocol has no message that says that a node has announced all its services, or that a router knows no further
 /// host. The view counts as settled if nothing has changed for some time.
-struct MeshSettling: Sendable {
+package struct MeshSettling: Sendable {
     /// Time without a change after which the view is settled.
     ///
     /// Nodes announce changes at once, Go nodes every 50 ms. The default (600 ms) also covers the setup of direct
@@ -16,7 +16,7 @@ struct MeshSettling: Sendable {
     /// - Parameters:
     ///   - quiet: the time without a change after which the view is settled.
     ///   - deadline: the time since the start after which the view counts as settled in any case.
-    init(quiet: Duration = .milliseconds(600), deadline: Duration) {
+    package init(quiet: Duration = .milliseconds(600), deadline: Duration) {
         self.quiet = quiet
         self.deadline = deadline
     }
@@ -27,7 +27,7 @@ struct MeshSettling: Sendable {
     /// - Parameters:
     ///   - picture: the current view.
     ///   - time: the current time since the start.
-    mutating func nextLook(after picture: MeshSnapshot, at time: Duration) -> Duration? {
+    package mutating func nextLook(after picture: MeshSnapshot, at time: Duration) -> Duration? {
         let shape = picture.withoutRoundTrips
         if shape != last {
             last = shape

@@ -1,43 +1,54 @@
 import AstraNet
 
 /// One node's view of the mesh, grouped by host.
-struct MeshSnapshot: Sendable, Hashable {
+package struct MeshSnapshot: Sendable, Hashable {
     /// A link of the observing node.
-    struct Link: Sendable, Hashable {
+    package struct Link: Sendable, Hashable {
         /// The peer's `ip:port`.
         var address: String
         /// The last measured round-trip time; `nil` if there is none yet.
-        var roundTrip: Duration?
+        package var roundTrip: Duration?
+
+        package init(address: String, roundTrip: Duration?) {
+            self.address = address
+            self.roundTrip = roundTrip
+        }
     }
 
-    struct Service: Sendable, Hashable {
+    package struct Service: Sendable, Hashable {
         /// The name. If an environment was selected, without its suffix.
-        var name: String
+        package var name: String
         /// Whether the host announces the service over a direct link.
         var isDirect: Bool
         /// The identities of the routers that announce the service, sorted.
         var routers: [String]
     }
 
-    struct Host: Sendable, Hashable {
-        var id: String
+    package struct Host: Sendable, Hashable {
+        package var id: String
         /// The direct links to the host; empty if it is only reachable through routers.
-        var links: [Link]
+        package var links: [Link]
         /// The services, sorted by name.
-        var services: [Service]
+        package var services: [Service]
+
+        package init(id: String, links: [Link], services: [Service]) {
+            self.id = id
+            self.links = links
+            self.services = services
+        }
     }
 
     /// The hosts: first those with direct links, then the others, each sorted by identity.
-    var hosts: [Host]
+    package var hosts: [Host]
 
-    init(hosts: [Host]) {
+    package init(hosts: [Host]) {
         self.hosts = hosts
     }
 
     /// - Parameters:
     ///   - listing: the links and services that the node knows.
     ///   - environment: the environment whose names are selected; `nil` for all names.
-    init(_ listing: MeshListing, environment: String?) {
+    package init(_ listing: MeshListing, environment: String?) {
         let suffix = environment.map { ".\($0)" } ?? ""
         var hosts: [HostID: Host] = [:]
         // The node learns a peer's identity only by connecting, so it can have a second link to the same address for a

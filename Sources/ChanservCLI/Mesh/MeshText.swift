@@ -1,7 +1,7 @@
 /// Renders the mesh as a text table.
-enum MeshText {
+package enum MeshText {
     /// Returns a table with one line per service, and one line per linked host without services.
-    static func render(_ picture: MeshSnapshot) -> String {
+    package static func render(_ picture: MeshSnapshot) -> String {
         guard !picture.hosts.isEmpty else { return "no nodes are linked\n" }
         var rows = [["HOST", "SERVICE", "PATH", "ADDRESS", "ROUND TRIP"]]
         for host in picture.hosts {
@@ -39,7 +39,7 @@ enum MeshText {
     }
 
     /// Formats a round-trip time with two or three significant digits, such as `0.18 ms`, `12.4 ms` or `250 ms`.
-    static func milliseconds(_ duration: Duration) -> String {
+    package static func milliseconds(_ duration: Duration) -> String {
         let micros = Int((duration / .microseconds(1)).rounded())
         switch micros {
         case ..<10_000: return "\(fixed(micros / 10, 2)) ms"

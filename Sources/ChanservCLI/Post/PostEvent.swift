@@ -1,7 +1,7 @@
 import NIOCore
 
 /// An event of a request or of one of its sources.
-enum PostEvent {
+package enum PostEvent {
     /// A source was announced.
     case header(source: Int, ByteBuffer)
     case frame(source: Int, ByteBuffer)
@@ -12,14 +12,19 @@ enum PostEvent {
 }
 
 /// A source that `--save` wrote to a file.
-struct SavedSource: Equatable {
+package struct SavedSource: Equatable {
     /// The path of the file, relative to the folder of `--save`.
     var path: String
     var bytes: Int
+
+    package init(path: String, bytes: Int) {
+        self.path = path
+        self.bytes = bytes
+    }
 }
 
 /// The output format of `chanserv post`.
-enum PostFormat: String, CaseIterable {
+package enum PostFormat: String, CaseIterable {
     /// Human-readable: every line has its source as a prefix.
     case text
     /// Machine-readable: one JSON object per line.
@@ -28,7 +33,7 @@ enum PostFormat: String, CaseIterable {
     case raw
 
     /// Appends the output for `event` to `out`.
-    func render(_ event: PostEvent, into out: inout ByteBuffer) {
+    package func render(_ event: PostEvent, into out: inout ByteBuffer) {
         switch self {
         case .text: PostText.render(event, into: &out)
         case .json: PostJSON.render(event, into: &out)

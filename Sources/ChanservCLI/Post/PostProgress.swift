@@ -1,5 +1,5 @@
 /// Counts of a request in progress.
-struct PostProgress: Sendable, Equatable {
+package struct PostProgress: Sendable, Equatable {
     /// The address for which the client waits until a host offers it and accepts the request; `nil` when it does not.
     var waitsFor: String?
     /// Number of announced sources.
@@ -12,13 +12,24 @@ struct PostProgress: Sendable, Equatable {
     /// Bytes of the frames, without headers.
     var bytes = 0
 
+    package init(
+        announced: Int = 0, done: Int = 0, failed: Int = 0, frames: Int = 0, bytes: Int = 0, waitsFor: String? = nil
+    ) {
+        self.waitsFor = waitsFor
+        self.announced = announced
+        self.done = done
+        self.failed = failed
+        self.frames = frames
+        self.bytes = bytes
+    }
+
     /// Number of sources that have not ended.
     var open: Int { announced - done }
 
     /// Returns the progress line for a terminal of `width` columns.
     ///
     /// - Parameter rate: the rate in bytes per second.
-    func line(rate: Double, width: Int) -> String {
+    package func line(rate: Double, width: Int) -> String {
         let failures = failed == 0 ? "" : " (\(failed) failed)"
         let line =
             waitsFor.map { "waiting for a host that offers '\($0.visible)'" }
@@ -30,12 +41,12 @@ struct PostProgress: Sendable, Equatable {
 }
 
 /// A number of bytes in human-readable form: `512 B`, `1.5 KiB`, `20 MiB`.
-struct ByteCount: CustomStringConvertible {
+package struct ByteCount: CustomStringConvertible {
     private let count: Int
 
-    init(_ count: Int) { self.count = count }
+    package init(_ count: Int) { self.count = count }
 
-    var description: String {
+    package var description: String {
         guard count >= 1024 else { return "\(count) B" }
         var value = Double(count)
         var unit = ""
@@ -50,7 +61,10 @@ struct ByteCount: CustomStringConvertible {
 }
 
 /// The average rate over the last two seconds. The window balances noise against delay.
-struct RateMeter: Sendable {
+package struct RateMeter: Sendable {
+
+    package init() {
+    }
     private static let window = Duration.seconds(2)
     private var samples: [(time: Duration, bytes: Int)] = [(.zero, 0)]
 
@@ -59,7 +73,7 @@ struct RateMeter: Sendable {
     /// - Parameters:
     ///   - time: the time since the start, not less than at the previous call.
     ///   - bytes: the total number of bytes at that time.
-    mutating func rate(at time: Duration, bytes: Int) -> Double {
+    package mutating func rate(at time: Duration, bytes: Int) -> Double {
         samples.append((time, bytes))
         // One sample older than the window stays, as the start of the measured interval.
         while samples.count > 2, time - samples[1].time >= Self.window { samples.removeFirst() }

@@ -10,13 +10,13 @@ import NIOCore
 /// A name from a server cannot lead out of the folder: paths are opened one component at a time without following
 /// symbolic links. No file stays open between writes, so the limit of open files does not limit the number of
 /// sources.
-final class SaveFolder: Sendable {
+package final class SaveFolder: Sendable {
     private let root: Int32
     /// The names used in this run, complete and partial.
     private let taken = NIOLockedValueBox<Set<SavePath>>([])
 
     /// Opens the folder. Creates it and its parents if they do not exist.
-    init(path: String) throws(SystemError) {
+    package init(path: String) throws(SystemError) {
         var prefix = ""
         for part in path.split(separator: "/") {
             prefix += prefix.isEmpty && !path.hasPrefix("/") ? "\(part)" : "/\(part)"
@@ -29,7 +29,7 @@ final class SaveFolder: Sendable {
     deinit { close(root) }
 
     /// Creates an empty file for a source. Two sources with the same name get different files.
-    func create(header: ByteBuffer, source: Int) throws(SystemError) -> SavePath {
+    package func create(header: ByteBuffer, source: Int) throws(SystemError) -> SavePath {
         let wanted = SavePath(header: header, source: source)
         let path = taken.withLockedValue { taken in
             var path = wanted
@@ -55,7 +55,7 @@ final class SaveFolder: Sendable {
     }
 
     /// Appends bytes to the file of a source.
-    func append(_ bytes: ByteBuffer, to path: SavePath) throws(SystemError) {
+    package func append(_ bytes: ByteBuffer, to path: SavePath) throws(SystemError) {
         try inFolder(of: path, create: false) { (folder) throws(SystemError) in
             let file = openat(folder, path.partial.name, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC)
             if file < 0 { throw SystemError("cannot open '\(path.partial)'") }
@@ -68,7 +68,7 @@ final class SaveFolder: Sendable {
     }
 
     /// Renames a complete file to its final name and replaces an existing file.
-    func complete(_ path: SavePath) throws(SystemError) {
+    package func complete(_ path: SavePath) throws(SystemError) {
         try inFolder(of: path, create: false) { (folder) throws(SystemError) in
             if renameat(folder, path.partial.name, folder, path.name) != 0 {
                 throw SystemError("cannot rename '\(path.partial)' to '\(path)'")

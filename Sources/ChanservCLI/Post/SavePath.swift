@@ -5,7 +5,7 @@ import NIOCore
 ///
 /// If the header is a JSON object with a `path`, as those of the Files plugin are, and that path stays in the folder,
 /// it names the file. Any other source is saved as `source-N`.
-struct SavePath: Hashable, CustomStringConvertible {
+package struct SavePath: Hashable, CustomStringConvertible {
     /// At least one component. None is empty, `.` or `..`.
     let components: [String]
 
@@ -17,11 +17,11 @@ struct SavePath: Hashable, CustomStringConvertible {
     /// Maximum size in bytes of a header that is parsed.
     private static let maximumHeaderSize = 1 << 20
 
-    init(header: ByteBuffer, source: Int) {
+    package init(header: ByteBuffer, source: Int) {
         self = Self(header: header) ?? Self(source: source)
     }
 
-    init(source: Int) {
+    package init(source: Int) {
         components = ["source-\(source)"]
     }
 
@@ -34,7 +34,7 @@ struct SavePath: Hashable, CustomStringConvertible {
     }
 
     /// Returns `nil` for a path that is empty, absolute, too long, or not plain names between single slashes.
-    init?(untrusted path: String) {
+    package init?(untrusted path: String) {
         let components = path.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         let maximumLength = Self.maximumNameLength - Self.partialSuffix.utf8.count
         guard path.utf8.count <= Self.maximumPathLength,
@@ -51,7 +51,7 @@ struct SavePath: Hashable, CustomStringConvertible {
 
     var name: String { components[components.count - 1] }
 
-    var description: String { components.joined(separator: "/") }
+    package var description: String { components.joined(separator: "/") }
 
     private init(_ components: [String]) { self.components = components }
 }

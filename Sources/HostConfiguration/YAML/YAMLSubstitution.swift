@@ -10,7 +10,7 @@ internal import Glibc
 /// a variable or a file may contain a secret.
 package struct YAMLSubstitution {
     /// Maximum size of a file in bytes.
-    static let fileSize = 64 * 1_024
+    package static let fileSize = 64 * 1_024
 
     /// Returns the value of an environment variable; `nil` if it is not set.
     private let variable: (String) -> String?

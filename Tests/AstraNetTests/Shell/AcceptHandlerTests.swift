@@ -1,9 +1,8 @@
+import AstraNet
 import Logging
 import NIOCore
 import NIOPosix
 import Testing
-
-@testable import AstraNet
 
 /// Errors of accept(2) on a listening socket.
 @Suite(.timeLimit(.minutes(5))) struct AcceptHandlerTests {

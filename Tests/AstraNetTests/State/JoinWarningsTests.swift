@@ -1,8 +1,7 @@
+import AstraNet
 import Foundation
 import NIOCore
 import Testing
-
-@testable import AstraNet
 
 @Suite struct JoinWarningsTests {
     private static let second: UInt64 = 1_000_000_000

@@ -1,9 +1,8 @@
 import Chanserv
+import ChanservCLI
 import NIOCore
 import TestSupport
 import Testing
-
-@testable import ChanservCLI
 
 /// Runs `chanserv bench` with `--join` against running hosts.
 @Suite struct BenchJoinTests {

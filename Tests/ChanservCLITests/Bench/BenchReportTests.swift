@@ -1,6 +1,5 @@
+import ChanservCLI
 import Testing
-
-@testable import ChanservCLI
 
 @Suite struct BenchReportTests {
     private static func report(_ runs: [[Figure]]) -> BenchReport {

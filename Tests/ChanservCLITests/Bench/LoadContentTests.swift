@@ -1,6 +1,5 @@
+import ChanservCLI
 import Testing
-
-@testable import ChanservCLI
 
 /// `BenchCommandTests` compares the content with the plugin's.
 @Suite struct LoadContentTests {

@@ -1,7 +1,6 @@
+import ChanservCLI
 import Foundation
 import Testing
-
-@testable import ChanservCLI
 
 /// The build tool `EmbedFiles` compiles the files into the command unchanged.
 @Suite struct EmbeddedFilesTests {

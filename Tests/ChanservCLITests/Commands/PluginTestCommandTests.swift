@@ -268,7 +268,7 @@ import Testing
         #expect(broken.errors.hasPrefix("--config:1:8: "))
         let missing = try await ChanservCommand.run("plugin", "test", file, "--config", "missing.yaml")
         #expect(missing.code == 65)
-        #expect(missing.errors.hasPrefix("missing.yaml: "))
+        #expect(missing.errors.hasPrefix("chanserv: missing.yaml: "))
     }
 
     @Test func `paths in a configuration file are relative to its folder`() async throws {
@@ -286,6 +286,6 @@ import Testing
     @Test func `an unknown case is a command line error`() async throws {
         let exit = try await ChanservCommand.run("plugin", "test", "x.so", "--only", "no-such-case")
         #expect(exit.code == 64)
-        #expect(exit.errors.contains("There is no case 'no-such-case'"))
+        #expect(exit.errors.contains("there is no case 'no-such-case'"))
     }
 }

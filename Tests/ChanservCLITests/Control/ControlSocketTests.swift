@@ -1,9 +1,8 @@
+import ChanservCLI
 import Foundation
 import NIOCore
 import TestSupport
 import Testing
-
-@testable import ChanservCLI
 
 /// Tests the control socket: its file, its permissions, and its handling of invalid input.
 @Suite struct ControlSocketTests {

@@ -41,7 +41,7 @@ import Testing
             let request = try #require(try await requests(host).first)
             #expect((request["id"] as? Int ?? 0) > 0)
             #expect(request["vaddr"] as? String == "ticker")
-            #expect((request["client"] as? String)?.contains(#/^\w+:\d+$/#) == true)
+            #expect((request["client"] as? String)?.contains(#/^[\w-]+:\d+$/#) == true)
             #expect(request["sources_open"] as? Int == 3)
             #expect(request["sources_total"] as? Int == 3)
             #expect((request["frames"] as? Int ?? 0) >= 3)
@@ -52,7 +52,8 @@ import Testing
             let text = try await host.control("requests").text
             #expect(text.hasPrefix("ID "))
             #expect(
-                text.contains(#/\n\d+ +ticker +\w+:\d+ +[0-9]+ \w+ +3 \/ 3 +\d+ +[\d.]+ \w+ +sending\n$/#), "\(text)")
+                text.contains(#/\n\d+ +ticker +[\w-]+:\d+ +[0-9]+ \w+ +3 \/ 3 +\d+ +[\d.]+ \w+ +sending\n$/#), "\(text)"
+            )
 
             #expect(try await host.route("ticker")["requests_open"] as? Int == 1)
             post.kill(SIGINT)

@@ -1,8 +1,7 @@
+import ChanservCLI
 import Foundation
 import Logging
 import Testing
-
-@testable import ChanservCLI
 
 @Suite struct LogLineTests {
     @Test func `a text line has time, level, logger, message and sorted metadata`() {

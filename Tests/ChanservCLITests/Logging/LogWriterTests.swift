@@ -1,7 +1,6 @@
+import ChanservCLI
 import Foundation
 import Testing
-
-@testable import ChanservCLI
 
 /// Tests `LogWriter` with a pipe.
 @Suite(.timeLimit(.minutes(1))) struct LogWriterTests {

@@ -1,7 +1,7 @@
+import ChanservCLI
 import Testing
 
 @testable import AstraNet
-@testable import ChanservCLI
 
 @Suite struct MeshTextTests {
     private let host = HostID(rawValue: 1)

@@ -1,7 +1,6 @@
+import ChanservCLI
 import NIOCore
 import Testing
-
-@testable import ChanservCLI
 
 @Suite struct PostFormatTests {
     @Test func `text output prefixes each line with its source`() {

@@ -1,6 +1,5 @@
+import ChanservCLI
 import Testing
-
-@testable import ChanservCLI
 
 @Suite struct PostProgressTests {
     @Test func `the progress line has sources, frames, bytes and rate`() {

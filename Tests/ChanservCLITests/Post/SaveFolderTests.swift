@@ -1,8 +1,7 @@
+import ChanservCLI
 import Foundation
 import NIOCore
 import Testing
-
-@testable import ChanservCLI
 
 @Suite struct SaveFolderTests {
     @Test func `a source is saved under the path in its header`() throws {

@@ -3,7 +3,7 @@ import Glibc
 /// The expected content of the Load plugin's frames.
 ///
 /// `Plugins/Load/content.h` defines the content. A test compares this implementation with the plugin's.
-struct LoadContent: Sendable {
+package struct LoadContent: Sendable {
     private static let blockSize = 1 << 20
 
     let kind: LoadKind
@@ -13,7 +13,7 @@ struct LoadContent: Sendable {
     /// The bytes that frames repeat after their heads.
     private let block: [UInt8]
 
-    init(_ kind: LoadKind, lends: Bool = false) {
+    package init(_ kind: LoadKind, lends: Bool = false) {
         self.kind = kind
         self.lends = lends
         switch kind {
@@ -24,7 +24,7 @@ struct LoadContent: Sendable {
     }
 
     /// Returns whether `frame` has the content of frame `number` of source `source` at its size.
-    func matches(_ frame: UnsafeRawBufferPointer, source: Int, number: Int) -> Bool {
+    package func matches(_ frame: UnsafeRawBufferPointer, source: Int, number: Int) -> Bool {
         guard let start = frame.baseAddress else { return true }
         return withUnsafeTemporaryAllocation(byteCount: Self.headMax, alignment: 1) { head in
             var done = min(writeHead(source: UInt64(source), number: UInt64(number), to: head), frame.count)

@@ -27,7 +27,7 @@ struct LoadRequest: Sendable, Equatable {
 }
 
 /// The kind of content of frames.
-enum LoadKind: String, Sendable, CaseIterable {
+package enum LoadKind: String, Sendable, CaseIterable {
     case zero
     /// Log lines. LZ4 compresses large frames to about a quarter.
     case text

@@ -1,15 +1,27 @@
 import FoundationEssentials
 
 /// The figures of all runs of a workload, which can be rendered as text and as JSON.
-struct BenchReport: Sendable {
+package struct BenchReport: Sendable {
     var workload: String
     var summary: String
     var parameters: [String: BenchParameter]
-    var isVerified: Bool
+    package var isVerified: Bool
     /// Whether the benchmark started the host.
     var ownHost: Bool
     /// The figures of each run. All runs have the same figures in the same order.
-    var runs: [[Figure]]
+    package var runs: [[Figure]]
+
+    package init(
+        workload: String, summary: String, parameters: [String: BenchParameter], isVerified: Bool, ownHost: Bool,
+        runs: [[Figure]]
+    ) {
+        self.workload = workload
+        self.summary = summary
+        self.parameters = parameters
+        self.isVerified = isVerified
+        self.ownHost = ownHost
+        self.runs = runs
+    }
 
     /// The values of one figure in all runs.
     struct Row: Encodable {
@@ -38,7 +50,7 @@ struct BenchReport: Sendable {
     }
 
     /// A line with the summary, followed by a table.
-    var text: String {
+    package var text: String {
         let several = runs.count > 1
         var lines = [several ? ["FIGURE", "MEDIAN", "MIN", "MAX", "UNIT"] : ["FIGURE", "VALUE", "UNIT"]]
         for (name, row) in rows {
@@ -59,7 +71,7 @@ struct BenchReport: Sendable {
     }
 
     /// The report as one JSON object on one line.
-    var json: String {
+    package var json: String {
         let object = Object(
             workload: workload, parameters: parameters, verified: isVerified, host: ownHost ? "own" : "joined",
             runs: runs.count, figures: Dictionary(uniqueKeysWithValues: rows.map { ($0.name, $0.row) }))

@@ -1,18 +1,18 @@
 /// A measured value.
-struct Figure: Sendable, Equatable {
+package struct Figure: Sendable, Equatable {
     /// The key in the JSON report, such as `latency_p50`. The text report replaces `_` by a space.
     var name: String
     var value: Double
     var unit: String
 
-    init(_ name: String, _ value: Double, _ unit: String) {
+    package init(_ name: String, _ value: Double, _ unit: String) {
         self.name = name
         self.value = value
         self.unit = unit
     }
 
     /// Formats a number with at least three significant digits and with thousands separators.
-    static func text(_ value: Double) -> String {
+    package static func text(_ value: Double) -> String {
         guard value.isFinite else { return "\(value)" }
         let magnitude = abs(value)
         let decimals = magnitude >= 100 || value == value.rounded() ? 0 : magnitude >= 10 ? 1 : magnitude >= 1 ? 2 : 3
@@ -34,13 +34,13 @@ struct Figure: Sendable, Equatable {
 }
 
 /// The value of a benchmark option in the JSON report.
-enum BenchParameter: Sendable, Equatable, Encodable {
+package enum BenchParameter: Sendable, Equatable, Encodable {
     case integer(Int)
     case number(Double)
     case text(String)
     case flag(Bool)
 
-    func encode(to encoder: any Encoder) throws {
+    package func encode(to encoder: any Encoder) throws {
         switch self {
         case .integer(let value): try value.encode(to: encoder)
         case .number(let value): try value.encode(to: encoder)
