@@ -216,6 +216,14 @@ static const char *add_pattern(struct globs *globs, const char *pattern, size_t 
     return NULL;
 }
 
+static size_t count_braces(const char *text) {
+    size_t count = 0;
+    for (; *text != '\0'; text++) {
+        count += *text == '{';
+    }
+    return count;
+}
+
 chanserv_status globs_parse(struct globs *globs, struct globs *excluded, const char *text, size_t size, size_t number,
                             chanserv_error *error) {
     *globs = *excluded = (struct globs){0};
@@ -243,6 +251,9 @@ chanserv_status globs_parse(struct globs *globs, struct globs *excluded, const c
         }
         bool excludes = *line == '!';
         const char *problem = length >= PATH_MAX ? "is longer than a path can be" : NULL;
+        if (problem == NULL && count_braces(line) > GLOB_BRACES_MAX) {
+            problem = "has more than 64 opening braces";
+        }
         if (problem == NULL) {
             problem = add_pattern(excludes ? excluded : globs, line + excludes, 0, &patterns);
         }

@@ -24,6 +24,8 @@
 #define GLOB_TEXT_MAX ((size_t)65536)
 #define GLOB_PATTERNS_MAX 1024
 #define GLOB_DEPTH_MAX 128
+/* Maximum opening braces in a pattern. Each one that is never closed costs a search through the rest of the pattern. */
+#define GLOB_BRACES_MAX 64
 
 enum glob_kind { GLOB_LITERAL, GLOB_WILDCARD, GLOB_ANY_DEPTH };
 

@@ -293,6 +293,7 @@ import Testing
     @Test(arguments: [
         ("!a", "only patterns with `!`"),
         (String(repeating: "{a,b}", count: 11), "exceeds the limit of 1024 patterns"),
+        (String(repeating: "{", count: 65), "has more than 64 opening braces"),
         ("{a,..}/x", "has a component .."),
         ("!../x\na", "has a component .."),
         ("{\"tail\":-1}\na", "not an integer"),
