@@ -84,10 +84,10 @@ import Testing
         let error = await #expect(throws: AstraNetError.self) {
             try await node.join(host: "127.0.0.1", port: server.port, deadline: .now + .seconds(1))
         }
-        #expect(
-            error?.message
-                == "the server accepted the connection but sent no handshake within 1s; it may be another kind of server"
-        )
+        // The time is what was left of the deadline when the connection was accepted.
+        let message = try #require(error?.message)
+        #expect(message.hasPrefix("the server accepted the connection but sent no handshake within "))
+        #expect(message.hasSuffix("s; it may be another kind of server"))
         try await server.close()
         await node.shutdown()
     }

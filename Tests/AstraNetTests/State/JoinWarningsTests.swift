@@ -59,6 +59,8 @@ import Testing
     @Test(
         arguments: [
             (10_000_000_000, "10s"), (9_999_800_000, "10s"), (90_000_000_000, "1m30s"), (250_000_000, "250ms"),
+            (998_700_000, "1s"),
+            (99_100_000, "100ms"),
             (1_500_000_000, "1s500ms"), (3_600_000_000_000, "1h"), (0, "0"),
         ] as [(UInt64, String)])
     func `time spans have the notation of the configuration`(nanoseconds: UInt64, text: String) {
