@@ -59,6 +59,8 @@ static void ruin(const char *way) {
         ruin_wait();
     } else if (strcmp(way, "stop") == 0) {
         kill(getpid(), SIGSTOP);
+        /* Another thread may take the signal, and this one runs on until it does. */
+        ruin_wait();
     } else if (strcmp(way, "forge") == 0) {
         /* A worker reports to its host on descriptor 4. */
         static const char much[] =
