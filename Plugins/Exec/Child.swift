@@ -30,7 +30,7 @@ struct Child {
     /// Makes a file in memory. Unlike a pipe it needs no code that writes while the program reads, and a program that
     /// does not read its input has no effect on the host.
     private static func file(with bytes: ArraySlice<UInt8>) throws(SystemError) -> Descriptor {
-        let number = chanserv_memory_file("stdin")
+        let number = chanserv_memfd_create("stdin")
         guard number >= 0 else { throw SystemError("cannot make the standard input") }
         let file = Descriptor(number)
         var rest = bytes

@@ -10,8 +10,8 @@ import ChanservPlugin
 ///
 /// **Answer**: the sources `stdout` and `stderr`, whose frames are the output of the command. After its end follows the
 /// source `exit` with one frame: `{"exit":0}`, or `{"signal":15}` if a signal ended it. `"timed_out":true` is added if
-/// the command exceeded its timeout. Otherwise standard input is empty. A client that reads slowly slows the command down. If the
-/// client drops a source, its pipe has no reader.
+/// the command exceeded its timeout. Otherwise standard input is empty. A client that reads slowly slows the command
+/// down. If the client drops a source, its pipe has no reader.
 ///
 /// A command must end if the client is gone, its timeout has passed or the host drains. Then all processes of its group
 /// receive SIGTERM, and SIGKILL after `grace`. When the command has ended, the remaining processes of its group are

@@ -51,8 +51,8 @@ struct globs {
 typedef uint64_t glob_state;
 
 /*
- * Parses patterns, one in each line. Those with a `!` are in `excluded`. The first line has the number `line`. Returns CHANSERV_READY, or an error and a message; after an error there is nothing
- * to free.
+ * Parses patterns, one in each line. Those with a `!` are in `excluded`. The first line has the number `line`. Returns
+ * CHANSERV_READY, or an error and a message; after an error there is nothing to free.
  */
 chanserv_status globs_parse(struct globs *globs, struct globs *excluded, const char *text, size_t size, size_t line,
                             chanserv_error *error);

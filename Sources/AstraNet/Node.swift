@@ -46,8 +46,8 @@ public final class Node: Sendable {
     ///   - host: a DNS name or an IP address.
     ///   - port: the TCP port; 0 for any free port.
     /// - Returns: the address at which the node listens.
-    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the error of the
-    ///   operating system in the message; or with code `closed` if the node is shut down.
+    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the error of
+    ///   the operating system in the message; or with code `closed` if the node is shut down.
     @discardableResult
     public func listen(host: String, port: Int) async throws(AstraNetError) -> SocketAddress {
         let core = core

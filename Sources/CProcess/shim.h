@@ -57,9 +57,6 @@ static inline void chanserv_close_all_on_exec(void) {
     (void)syscall(436 /* SYS_close_range */, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */);
 }
 
-/* Creates a file in memory that is close-on-exec. It is freed with its last descriptor. */
-static inline int chanserv_memory_file(const char *name) { return (int)syscall(SYS_memfd_create, name, 1u); }
-
 /* Sets the name of the calling thread for debuggers and ps, up to 15 bytes. */
 static inline int chanserv_name_thread(const char *name) { return prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
 

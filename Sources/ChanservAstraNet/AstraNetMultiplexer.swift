@@ -194,9 +194,9 @@ extension AstraNet.MeshStream: Connection {
         deadline: ContinuousClock.Instant?
     ) async throws -> ConnectionEvent {
         do {
-            let news = ConnectionEvent(try await nextMasterEvent(deadline: deadline))
-            if case .failed(let error) = news { throw error }
-            return news
+            let event = ConnectionEvent(try await nextMasterEvent(deadline: deadline))
+            if case .failed(let error) = event { throw error }
+            return event
         } catch let error as AstraNetError {
             throw ConnectionError(error)
         }
@@ -204,8 +204,8 @@ extension AstraNet.MeshStream: Connection {
 }
 
 extension ConnectionEvent {
-    fileprivate init(_ news: AstraNet.MeshStream.MasterEvent) {
-        switch news {
+    fileprivate init(_ event: AstraNet.MeshStream.MasterEvent) {
+        switch event {
         case .pushed(let stream): self = .pushed(stream)
         case .bytes(let bytes): self = .bytes(bytes)
         case .finished: self = .finished

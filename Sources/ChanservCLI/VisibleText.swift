@@ -6,7 +6,7 @@ extension String {
     /// For untrusted text from files, plugins and other hosts: it cannot send commands to the terminal.
     var visible: String {
         unicodeScalars.reduce(into: "") { result, scalar in
-            result += scalar.containsControlCharacters ? scalar.escaped(asASCII: true) : String(scalar)
+            result += scalar.isTerminalControl ? scalar.escaped(asASCII: true) : String(scalar)
         }
     }
 }

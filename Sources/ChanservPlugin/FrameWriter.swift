@@ -13,9 +13,9 @@ public struct FrameWriter: Sendable {
         try await pipe.write(size: frame.count) { $0.append(sharing: frame) }
     }
 
-    /// Writes a frame that the host sends directly from the plugin's memory. The host copies a frame of 8 KiB or more only
-    /// in the cases that `chanserv_plugin.h` lists at `lend`. The same frame may be lent any number of times, to any
-    /// sources.
+    /// Writes a frame that the host sends directly from the plugin's memory. The host copies a frame of 8 KiB or more
+    /// only in the cases that `chanserv_plugin.h` lists at `lend`. The same frame may be lent any number of times, to
+    /// any sources.
     public func lend(_ frame: FrameBuffer) async throws {
         try await lend(frame.bytes, owner: frame)
     }

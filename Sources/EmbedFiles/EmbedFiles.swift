@@ -1,12 +1,12 @@
 import Foundation
 
-/// Writes text files into a Swift enumeration of dictionaries, so that the command carries them. Runs as a build tool: see
-/// `EmbedFilesPlugin`.
+/// Writes text files into a Swift enumeration of dictionaries, so that the command carries them. Runs as a build tool:
+/// see `EmbedFilesPlugin`.
 ///
 ///     embed-files OUTPUT NAME FOLDER SUFFIX [NAME FOLDER SUFFIX]…
 ///
-/// Each dictionary `NAME` maps the paths of the files below `FOLDER` whose names end in `SUFFIX` to their text. The suffix
-/// `.template` is removed from the paths.
+/// Each dictionary `NAME` maps the paths of the files below `FOLDER` whose names end in `SUFFIX` to their text. The
+/// suffix `.template` is removed from the paths.
 @main struct EmbedFiles {
     static func main() throws {
         let arguments = Array(CommandLine.arguments.dropFirst())

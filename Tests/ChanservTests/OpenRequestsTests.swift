@@ -36,7 +36,8 @@ import Testing
         #expect(host.open.count(.all) == 0 && host.service.counters.requestsOpen == 0)
     }
 
-    /// Two threads race: one has found the request answered, and the handler finishes on another before the first one reports that.
+    /// Two threads race: one has found the request answered, and the handler finishes on another before the first one
+    /// reports that.
     @Test func `an end of the handler that is recorded before the answer leaves no entry`() throws {
         let host = try ManualService()
         let work = try host.request(FakeConnection())

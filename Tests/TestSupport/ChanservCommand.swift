@@ -2,7 +2,8 @@ import Foundation
 
 /// The built `chanserv` command.
 package enum ChanservCommand {
-    /// The folder of the built command and plugins: `CHANSERV_TEST_FOLDER`, or that of the running tests if it is not set.
+    /// The folder of the built command and plugins: `CHANSERV_TEST_FOLDER`, or that of the running tests if it is not
+    /// set.
     package static let buildFolder: String = {
         if let folder = ProcessInfo.processInfo.environment["CHANSERV_TEST_FOLDER"] { return folder }
         do {

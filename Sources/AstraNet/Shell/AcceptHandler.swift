@@ -31,7 +31,7 @@ package final class AcceptHandler: ChannelInboundHandler {
     }
 
     package func handlerAdded(context: ChannelHandlerContext) {
-        context.channel.closesOnExec()
+        context.channel.setCloseOnExec()
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -56,27 +56,18 @@ package final class AcceptHandler: ChannelInboundHandler {
                     "listener": "\(name)", "reason": "\(Self.reason(code))",
                 ])
         }
-        setAutoRead(false, context.channel)
-        // Reading starts again on the same event loop. A closed channel ignores it.
         let channel = context.channel
-        context.eventLoop.scheduleTask(in: Self.pause) { Self.resume(channel) }
+        Self.setReading(false, channel)
+        context.eventLoop.scheduleTask(in: Self.pause) { Self.setReading(true, channel) }
     }
 
-    private static func resume(_ channel: any Channel) {
+    private static func setReading(_ isReading: Bool, _ channel: any Channel) {
         guard channel.isActive else { return }
         do {
-            try channel.syncOptions?.setOption(.autoRead, value: true)
+            try channel.syncOptions?.setOption(.autoRead, value: isReading)
         } catch {
-            // Only a closed channel refuses the option.
+            // Only a channel that is closing refuses the option, and it reads no more.
             return
-        }
-    }
-
-    private func setAutoRead(_ value: Bool, _ channel: any Channel) {
-        do {
-            try channel.syncOptions?.setOption(.autoRead, value: value)
-        } catch {
-            log.debug("cannot pause", metadata: ["listener": "\(name)", "error": "\(error)"])
         }
     }
 
@@ -103,7 +94,7 @@ package final class AcceptHandler: ChannelInboundHandler {
 extension Channel {
     /// Makes the socket of this channel invisible to programs that plugins start. NIO creates sockets without this
     /// flag. Event loop only.
-    package func closesOnExec() {
+    package func setCloseOnExec() {
         do {
             try pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { descriptor in
                 _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)

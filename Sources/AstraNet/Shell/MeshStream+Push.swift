@@ -58,8 +58,8 @@ extension MeshStream {
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`; `CancellationError`.
     package nonisolated(nonsending) func nextMasterEvent(deadline: ContinuousClock.Instant?) async throws -> MasterEvent
     {
-        let news = takeMasterEvent()
-        guard case .nothing = news else { return news }
+        let event = takeMasterEvent()
+        guard case .nothing = event else { return event }
         return try await waitForMasterEvent(deadline: deadline)
     }
 
@@ -71,13 +71,13 @@ extension MeshStream {
         while true {
             // The server may wait for the acceptances before it pushes more sources.
             flushAcceptances()
-            try await wait(for: .news, deadline: deadline) { storage in
-                storage.isReady(.news) ? .success(()) : nil
+            try await wait(for: .masterEvent, deadline: deadline) { storage in
+                storage.isReady(.masterEvent) ? .success(()) : nil
             } timeoutMessage: {
                 "neither a source nor bytes arrived from \(self.remoteAddress) in time"
             }
-            let news = takeMasterEvent()
-            guard case .nothing = news else { return news }
+            let event = takeMasterEvent()
+            guard case .nothing = event else { return event }
         }
     }
 
@@ -245,7 +245,8 @@ extension MeshStream {
         }
     }
 
-    /// Consistent snapshot of ``isPeerClosed``, ``isUnaccepted`` and whether the client has accepted this pushed source.
+    /// Consistent snapshot of ``isPeerClosed``, ``isUnaccepted`` and whether the client has accepted this pushed
+    /// source.
     package var pushProgress: (isPeerClosed: Bool, isUnaccepted: Bool, wasAccepted: Bool) {
         withStorage { storage in
             (

@@ -28,8 +28,8 @@ extension NodeCore {
 
     /// Ends the streams between `host` and the hosts that exchanged ops with it over the lost link.
     ///
-    /// This node does not know over which of several links to a host a stream was opened, and a Go node ends its streams
-    /// without telling the other end. So both hosts get an RST, over all their links.
+    /// This node does not know over which of several links to a host a stream was opened, and a Go node ends its
+    /// streams without telling the other end. So both hosts get an RST, over all their links.
     ///
     /// The offers of `host` are withdrawn elsewhere, and only if there is no other link to it. NO_SERVICE is not sent
     /// here: behind forwarded ops it could arrive after a later SERVICE of the same name.

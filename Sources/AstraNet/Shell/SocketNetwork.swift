@@ -74,7 +74,7 @@ package struct SocketNetwork: LinkNetwork {
             .channelOption(.maxMessagesPerRead, value: 4)
             .channelOption(.writeBufferWaterMark, value: waterMark)
             .channelInitializer { channel in
-                channel.closesOnExec()
+                channel.setCloseOnExec()
                 return initializer(channel)
             }
     }
@@ -91,7 +91,7 @@ package struct SocketNetwork: LinkNetwork {
             .childChannelOption(.maxMessagesPerRead, value: 4)
             .childChannelOption(.writeBufferWaterMark, value: Self.waterMark)
             .childChannelInitializer { channel in
-                channel.closesOnExec()
+                channel.setCloseOnExec()
                 return initializer(channel)
             }
             .bind(to: address)

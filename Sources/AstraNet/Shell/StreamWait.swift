@@ -10,9 +10,9 @@ extension MeshStream {
         /// Wait until more bytes may be queued.
         case writing
         /// Wait for bytes, a pushed source or the end of the stream.
-        case news
+        case masterEvent
 
-        static let all: [Wait] = [.opening, .reading, .filling, .writing, .news]
+        static let all: [Wait] = [.opening, .reading, .filling, .writing, .masterEvent]
     }
 
     /// The suspended tasks of a stream, at most one for each kind of wait.
@@ -21,12 +21,12 @@ extension MeshStream {
         private var reading: Waiter?
         private var filling: Waiter?
         private var writing: Waiter?
-        private var news: Waiter?
+        private var masterEvent: Waiter?
 
         /// Whether a task waits for received bytes.
-        var awaitsBytes: Bool { reading != nil || news != nil }
+        var awaitsBytes: Bool { reading != nil || masterEvent != nil }
 
-        var isEmpty: Bool { opening == nil && reading == nil && filling == nil && writing == nil && news == nil }
+        var isEmpty: Bool { opening == nil && reading == nil && filling == nil && writing == nil && masterEvent == nil }
 
         subscript(wait: Wait) -> Waiter? {
             get {
@@ -35,7 +35,7 @@ extension MeshStream {
                 case .reading: reading
                 case .filling: filling
                 case .writing: writing
-                case .news: news
+                case .masterEvent: masterEvent
                 }
             }
             set {
@@ -44,7 +44,7 @@ extension MeshStream {
                 case .reading: reading = newValue
                 case .filling: filling = newValue
                 case .writing: writing = newValue
-                case .news: news = newValue
+                case .masterEvent: masterEvent = newValue
                 }
             }
         }
@@ -109,7 +109,7 @@ extension MeshStream.Storage {
             case .ending(let ending) where ending != .finish: return true
             case .open, .ending: return hasCapacity
             }
-        case .news: return unread > 0 || hasOffered || state.reading != .open
+        case .masterEvent: return unread > 0 || hasOffered || state.reading != .open
         }
     }
 

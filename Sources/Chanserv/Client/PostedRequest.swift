@@ -60,7 +60,7 @@ final class PostedRequest: Sendable {
             case .undecided, .pushed: break
             }
             if let pending { return try await handOver(pending) }
-            switch try await news() {
+            switch try await nextEvent() {
             case .pushed(let pushed):
                 storage.withLock { storage in
                     if case .undecided = storage.stage { storage.stage = .pushed }
@@ -112,7 +112,7 @@ final class PostedRequest: Sendable {
         return isRequests ? ": the deadline of the request" : ": master read timeout"
     }
 
-    private nonisolated(nonsending) func news() async throws(ChanservError) -> ConnectionEvent {
+    private nonisolated(nonsending) func nextEvent() async throws(ChanservError) -> ConnectionEvent {
         do {
             return try await connection.nextEvent(deadline: readDeadline)
         } catch is CancellationError {

@@ -9,8 +9,8 @@ import NIOCore
 package final class Compressor: @unchecked Sendable {
     /// State for small payloads. It is reset for the next payload without clearing all of it.
     private let stream: UnsafeMutablePointer<LZ4_stream_t>
-    /// State for large payloads. Compressing them without reference to earlier blocks is a sixth faster, and clearing the
-    /// state costs little in comparison.
+    /// State for large payloads. Compressing them without reference to earlier blocks is a sixth faster, and clearing
+    /// the state costs little in comparison.
     private lazy var state = UnsafeMutableRawPointer.allocate(
         byteCount: Int(LZ4_sizeofState()), alignment: MemoryLayout<LZ4_stream_t>.alignment)
     private var hasState = false

@@ -49,8 +49,8 @@ package final class OpenRequests: Sendable {
     }
 
     fileprivate struct Storage {
-        /// The entry of a request is at the index ``RequestScope/entryIndex``, so a look-up needs no hash. `nil` for a free
-        /// index.
+        /// The entry of a request is at the index ``RequestScope/entryIndex``, so a look-up needs no hash. `nil` for a
+        /// free index.
         var entries: [Entry?] = []
         /// Indexes without an entry.
         var free: [Int] = []
@@ -109,8 +109,8 @@ package final class OpenRequests: Sendable {
 
     /// Records that the request uses an instance until its handler has finished.
     ///
-    /// - Returns: `false`, without a change, if the instance accepts no requests: ``open(instance:)`` was not called, or
-    ///   ``close(instance:)`` was.
+    /// - Returns: `false`, without a change, if the instance accepts no requests: ``open(instance:)`` was not called,
+    ///   or ``close(instance:)`` was.
     package func use(instance: UInt64, hostGeneration: UInt64 = 0, for scope: RequestScope) -> Bool {
         storage.withLockedValue { storage in
             guard storage.openInstances.contains(instance) else { return false }
@@ -154,8 +154,8 @@ package final class OpenRequests: Sendable {
     }
 
     /// Records that the request is answered and that its handler needs it no more. The entry stays until
-    /// ``answered(_:isHandlerFinished:)`` was called too, which another thread may be about to do. So the result is counted before
-    /// the request is gone.
+    /// ``answered(_:isHandlerFinished:)`` was called too, which another thread may be about to do. So the result is
+    /// counted before the request is gone.
     package func handlerFinished(_ scope: RequestScope) {
         end(scope) { $0.isHandlerFinished = true }
     }

@@ -238,8 +238,8 @@ package final class RequestScope: ConnectionDelegate {
             case .notGranted: return notAdded(ChanservError(.connectionLost, "adding a source"))
             case .ended:
                 if connection.isPeerClosed { return notAdded(ChanservError(.connectionLost, "adding a source")) }
-                // The client accepted none of the granted sources within the accept timeout. This is not a failure of the
-                // service.
+                // The client accepted none of the granted sources within the accept timeout. This is not a failure of
+                // the service.
                 endListing(.neutral) {
                     connection.fail(
                         ChanservError(.deadlineExceeded, "chan accept timeout: the client accepted no source")

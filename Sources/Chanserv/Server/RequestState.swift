@@ -75,8 +75,8 @@ package struct RequestState: Sendable {
     /// Whether sources may be added.
     package var isListing: Bool { stage == .listing && cancellation == nil }
 
-    /// Whether the request was ended early with all its sources. If only the client went away, the sources that it accepted
-    /// go on.
+    /// Whether the request was ended early with all its sources. If only the client went away, the sources that it
+    /// accepted go on.
     var isEnding: Bool { cancellation != nil && cancellation != .clientGone }
 
     /// Records that a source was added.

@@ -10,8 +10,8 @@ extension Server {
         /// this.
         ///
         /// Failures are: the name cannot be bound, the source function throws or exceeds ``sourcingTimeout`` or
-        /// ``servingTimeout``, a source ends with an error. These do not count: the client went away, it did not accept a
-        /// source, or it caused an error whose ``ServingError/countsAsFailure`` is `false`.
+        /// ``servingTimeout``, a source ends with an error. These do not count: the client went away, it did not accept
+        /// a source, or it caused an error whose ``ServingError/countsAsFailure`` is `false`.
         public var maxErrorMass = 10
         /// How long the name is withdrawn. Default 30 s. The pause doubles each time the service fails again directly
         /// afterwards.
@@ -22,7 +22,8 @@ extension Server {
         // MARK: Timeouts
 
         /// Maximum time until the client accepts a source that was announced or pushed. Default 30 s. It restarts each
-        /// time the client accepts another source of the same request, so that the client may accept a long list in order.
+        /// time the client accepts another source of the same request, so that the client may accept a long list in
+        /// order.
         public var chanAcceptTimeout = Duration.seconds(30)
         /// Maximum time for the listing of a request, and for each of its sources from its acceptance by the client to
         /// its end. Default `nil`.
@@ -45,8 +46,8 @@ extension Server {
 
         // MARK: Bounds
 
-        /// Maximum requests that are still listing sources; further requests queue. Default 4,096. The Go package calls it
-        /// `MaxConcurrentRequests`.
+        /// Maximum requests that are still listing sources; further requests queue. Default 4,096. The Go package calls
+        /// it `MaxConcurrentRequests`.
         public var maxListingRequests = 4096
         /// Maximum open requests, including those that only send frames. Further requests are refused as busy, so that
         /// their clients try another host. Default `nil`: no limit.

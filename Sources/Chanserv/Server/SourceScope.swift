@@ -369,8 +369,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         fileprivate var work: (any SourceWork)?
         /// Whether the client accepted the source, and the request was informed of that.
         var countedAsAccepted: Bool
-        /// Whether the client accepted the source after everything had been sent. This restarts the accept timeout of the
-        /// other sources.
+        /// Whether the client accepted the source after everything had been sent. This restarts the accept timeout of
+        /// the other sources.
         var acceptedAfterSent = false
         /// Whether everything had been sent before the end.
         fileprivate var wasSent: Bool
@@ -449,8 +449,8 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
     /// The time at which the source is ended if nothing happens.
     ///
     /// - Parameters:
-    ///   - lastAccept: the time at which the client last accepted a source of the request. It restarts the accept timeout
-    ///     of the others.
+    ///   - lastAccept: the time at which the client last accepted a source of the request. It restarts the accept
+    ///     timeout of the others.
     ///   - acceptTimeout: maximum time until the client accepts the source.
     func deadline(
         after lastAccept: ContinuousClock.Instant, acceptTimeout: Duration

@@ -38,8 +38,8 @@ struct SourceStartQueue: ~Copyable {
         return true
     }
 
-    /// Removes and returns the next queued source that may start; `nil` if none may. The caller starts it, and then calls
-    /// ``started(_:)``.
+    /// Removes and returns the next queued source that may start; `nil` if none may. The caller starts it, and then
+    /// calls ``started(_:)``.
     mutating func next() -> SourceScope? {
         guard mayStart, let next = held.popFirst() else { return nil }
         beginStart()

@@ -1,5 +1,4 @@
 import ArgumentParser
-import ChanservHost
 import FoundationEssentials
 import HostConfiguration
 

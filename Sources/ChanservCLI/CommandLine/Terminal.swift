@@ -8,8 +8,8 @@ enum Terminal {
         return Int(size.ws_col)
     }
 
-    /// Returns the sequence that redraws a terminal with `text`: cursor home, clear screen, then the text with its lines
-    /// cut to the width. Longer lines would wrap and move the table at each redraw.
+    /// Returns the sequence that redraws a terminal with `text`: cursor home, clear screen, then the text with its
+    /// lines cut to the width. Longer lines would wrap and move the table at each redraw.
     static func page(_ text: String, width: Int?) -> String {
         guard let width else { return "\u{1B}[H\u{1B}[2J" + text }
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.prefix(width) }

@@ -1,5 +1,4 @@
 import ArgumentParser
-import ChanservHost
 import HostConfiguration
 
 /// Parses the value of an option such as `--timeout`: a duration of more than 0.

@@ -1,4 +1,3 @@
-import ChanservHost
 import HostConfiguration
 
 /// Explains that no node offers an address, from the names that the client knows.

@@ -51,7 +51,7 @@ package final class ControlServer: Sendable {
         let channel: NIOAsyncChannel<Child, Never>
         do {
             channel = try await bootstrap.bind(file.descriptor) { channel in
-                channel.closesOnExec()
+                channel.setCloseOnExec()
                 return channel.eventLoop.makeCompletedFuture {
                     let decoder = ByteToMessageHandler(ControlLineDecoder())
                     try channel.pipeline.syncOperations.addHandler(decoder)
@@ -100,7 +100,8 @@ package final class ControlServer: Sendable {
 
     /// Ends all connections and removes the socket.
     package func stop() async {
-        // After releaseSocket() the descriptor may be closed, so another file at the path may have the same inode number.
+        // After releaseSocket() the descriptor may be closed, so another file at the path may have the same inode
+        // number.
         if !state.withLockedValue({ $0.isLetGo }) { await removeFile() }
         serving.cancel()
         await serving.value

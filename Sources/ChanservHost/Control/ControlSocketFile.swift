@@ -158,7 +158,8 @@ package struct ControlSocketFile: Sendable {
     private static let closeOnExec = Int32(SOCK_CLOEXEC.rawValue)
 }
 
-/// Calls `body` with the address of a Unix socket. `path` must have at most ``HostConfiguration/Node/longestControlPath`` bytes.
+/// Calls `body` with the address of a Unix socket. `path` must have at most
+/// ``HostConfiguration/Node/longestControlPath`` bytes.
 func withSocketAddress<Value>(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Value) -> Value {
     precondition(path.utf8.count <= HostConfiguration.Node.longestControlPath, "the path of a socket is too long")
     var address = sockaddr_un()

@@ -4,7 +4,7 @@ internal import Glibc
 /// ``HostStatus`` as sent over the control socket.
 package struct StatusReport: Codable, Sendable, Hashable {
     package var pid: Int32
-    /// The identity of the host on the mesh; `nil` if it has none, and in the answer of an older host.
+    /// The identity of the host on the mesh; `nil` if it has none.
     package var host: String?
     package var listening: [String]
     package var uptimeMilliseconds: Int

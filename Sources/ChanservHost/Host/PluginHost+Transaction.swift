@@ -6,7 +6,8 @@ extension PluginHost {
     /// The result of a transaction.
     enum TransactionResult {
         case done
-        /// Nothing was changed. `isTemporary`: another attempt may succeed, because neither the file nor a plugin is wrong.
+        /// Nothing was changed. `isTemporary`: another attempt may succeed, because neither the file nor a plugin is
+        /// wrong.
         case refused([String], isTemporary: Bool)
     }
 

@@ -34,17 +34,6 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
 }
 
 extension ReloadOutcome {
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.container(keyedBy: CodingKeys.self)
-        result = try container.decode(Result.self, forKey: .result)
-        generation = try container.decode(UInt64.self, forKey: .generation)
-        changes = try container.decode(ReloadChanges.self, forKey: .changes)
-        reasons = try container.decode([String].self, forKey: .reasons)
-        warnings = try container.decode([String].self, forKey: .warnings)
-        // An older host does not send it.
-        needRestart = try container.decodeIfPresent([String].self, forKey: .needRestart) ?? []
-    }
-
     /// The text for a reload without a change.
     package var unchangedText: String {
         let keys = needRestart
@@ -83,21 +72,6 @@ public struct ReloadChanges: Codable, Sendable, Hashable {
         untouched = plan.untouchedRoutes.map(\.vAddr)
         created = plan.create.map(\.description)
         retired = plan.retire.map(\.description)
-    }
-}
-
-extension ReloadChanges {
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.container(keyedBy: CodingKeys.self)
-        added = try container.decode([String].self, forKey: .added)
-        updated = try container.decode([String].self, forKey: .updated)
-        repointed = try container.decode([String].self, forKey: .repointed)
-        removed = try container.decode([String].self, forKey: .removed)
-        untouched = try container.decode([String].self, forKey: .untouched)
-        created = try container.decode([String].self, forKey: .created)
-        retired = try container.decode([String].self, forKey: .retired)
-        // An older host does not send it.
-        node = try container.decodeIfPresent([String].self, forKey: .node) ?? []
     }
 }
 

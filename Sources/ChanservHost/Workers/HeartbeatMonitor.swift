@@ -8,7 +8,8 @@ package struct HeartbeatMonitor: Sendable, Hashable {
 
     package init() {
     }
-    /// Interval of a worker's reports: 1 s. With the minimum timeout, the interval between two checks contains a report.
+    /// Interval of a worker's reports: 1 s. With the minimum timeout, the interval between two checks contains a
+    /// report.
     static let reportInterval = IsolationOptions.minimumHeartbeatTimeout / missedLimit
     /// Number of consecutive checks without a report after which the process is considered dead.
     package static let missedLimit = 4

@@ -113,5 +113,5 @@ package final class WorkerOutput: Sendable {
 }
 
 extension Character {
-    fileprivate var isControl: Bool { unicodeScalars.contains { $0.containsControlCharacters && $0 != "\t" } }
+    fileprivate var isControl: Bool { unicodeScalars.contains { $0.isTerminalControl && $0 != "\t" } }
 }

@@ -114,8 +114,8 @@ struct Document {
         return commands
     }
 
-    /// Whether `lines` is the output that a document shows as `pattern`. In a pattern `…` stands for any text, and a line
-    /// of only `…` for any lines. Runs of spaces are equal, because columns are as wide as their content.
+    /// Whether `lines` is the output that a document shows as `pattern`. In a pattern `…` stands for any text, and a
+    /// line of only `…` for any lines. Runs of spaces are equal, because columns are as wide as their content.
     static func matches(_ lines: ArraySlice<String>, _ pattern: ArraySlice<String>) -> Bool {
         guard let first = pattern.first else { return lines.isEmpty }
         let rest = pattern.dropFirst()

@@ -2,8 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Runs the steps of a document like a reader: in a folder with the sample configuration, the sample plugins and a part of
-/// the sources, with the built `chanserv` in PATH.
+/// Runs the steps of a document like a reader: in a folder with the sample configuration, the sample plugins and a part
+/// of the sources, with the built `chanserv` in PATH.
 struct DocumentSession {
     /// The address in documents. The session replaces it with a free one.
     private static let documentedAddress = "127.0.0.1:5555"

@@ -111,8 +111,8 @@ struct Run {
         }
     }
 
-    /// Whether the service refused the request for now. The refusal has no error code of its own at the client: its text
-    /// begins with `busy: ` (`docs/protocol.md` §8).
+    /// Whether the service refused the request for now. The refusal has no error code of its own at the client: its
+    /// text begins with `busy: ` (`docs/protocol.md` §8).
     private static func isBusy(_ error: any Error) -> Bool {
         guard let error = error as? ChanservError, error.code == .refused || error.code == .sourceFailed else {
             return false

@@ -6,9 +6,9 @@ package protocol AddressedByOps: AnyObject {
 /// A hash table of streams with eight bytes per slot. Slots do not store keys: the key is read from the stream.
 ///
 /// It uses open addressing with linear probing. Peers choose the keys, so the hash has a secret key.
-package struct StreamSlots<MeshStream: AddressedByOps> {
+package struct StreamSlots<Element: AddressedByOps> {
     /// The slots. Their number is a power of two. At most three quarters are in use, so an empty slot ends each search.
-    private var slots: [MeshStream?] = []
+    private var slots: [Element?] = []
     package private(set) var count = 0
     private let key = SlotKey()
 
@@ -16,7 +16,7 @@ package struct StreamSlots<MeshStream: AddressedByOps> {
 
     private static var minimumSize: Int { 16 }
 
-    package subscript(key: StreamTable.Key) -> MeshStream? {
+    package subscript(key: StreamTable.Key) -> Element? {
         guard count > 0 else { return nil }
         return slots[slot(of: key)]
     }
@@ -25,7 +25,7 @@ package struct StreamSlots<MeshStream: AddressedByOps> {
     ///
     /// - Returns: the stream that it replaced, if any.
     @discardableResult
-    package mutating func insert(_ stream: MeshStream) -> MeshStream? {
+    package mutating func insert(_ stream: Element) -> Element? {
         if (count + 1) * 4 > slots.count * 3 { resize(to: max(Self.minimumSize, slots.count * 2)) }
         let slot = slot(of: stream.key)
         let old = slots[slot]
@@ -55,7 +55,7 @@ package struct StreamSlots<MeshStream: AddressedByOps> {
         if slots.count > Self.minimumSize, count * 8 < slots.count { resize(to: slots.count / 4) }
     }
 
-    package var all: some Sequence<MeshStream> { slots.lazy.compactMap { $0 } }
+    package var all: some Sequence<Element> { slots.lazy.compactMap { $0 } }
 
     /// Returns the slot of the stream with this key, or the empty slot where it would be inserted.
     private func slot(of key: StreamTable.Key) -> Int {

@@ -292,7 +292,8 @@ struct LinkMachine: Hashable, Sendable {
         return .sendHandshake
     }
 
-    /// Handles the node's answer to ``Action/announceUp(_:seenAt:)``. The node does not accept the link if it is closed.
+    /// Handles the node's answer to ``Action/announceUp(_:seenAt:)``. The node does not accept the link if it is
+    /// closed.
     mutating func joined(isAccepted: Bool, now: UInt64) -> Action {
         guard case .up = phase else { return .doNothing }
         guard isAccepted else { return close(Self.nodeIsClosed) }
