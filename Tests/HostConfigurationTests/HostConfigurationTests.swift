@@ -123,7 +123,7 @@ import Testing
         #expect(options.limits.concurrent == nil)
         #expect(configuration.plugins[0].path == "/e.so")
         #expect(configuration.plugins[0].sha256 == nil)
-        #expect(configuration.plugins[0].threads == nil)
+        #expect(configuration.plugins[0].threads == 16)
         #expect(configuration.plugins[0].allowsInline)
     }
 

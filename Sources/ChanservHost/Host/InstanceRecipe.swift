@@ -64,7 +64,7 @@ struct InstanceRecipe: Sendable {
         options.callBudget = key.isolation.callBudget
         options.onStuck = surroundings.onStuck
         options.allowsInline = key.allowsInline
-        if let count = key.threads { options.blockingThreads = count }
+        options.blockingThreads = key.threads
         return try await PluginInstance.create(
             name: key.plugin, library: library, values: configuration, threads: surroundings.threads,
             logger: surroundings.logger, configuration: options)

@@ -13,15 +13,15 @@ package struct InstanceKey: Hashable, Sendable {
     package var digest: String
     /// The route's `config` merged over the plugin's, as JSON with sorted keys.
     package var config: String
-    /// The number of threads for an instance of a library that blocks; `nil` for the default.
-    package var threads: Int?
+    /// The number of threads for an instance of a library that blocks.
+    package var threads: Int
     /// Whether the host may call the plugin on event loops.
     package var allowsInline: Bool
     /// Where the instance runs, and its limits.
     package var isolation: IsolationOptions
 
     package init(
-        plugin: String, digest: String, config: String, threads: Int? = nil, allowsInline: Bool = true,
+        plugin: String, digest: String, config: String, threads: Int = HostConfiguration.Plugin.defaultThreads, allowsInline: Bool = true,
         isolation: IsolationOptions = IsolationOptions()
     ) {
         self.plugin = plugin

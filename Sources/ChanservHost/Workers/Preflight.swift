@@ -24,7 +24,7 @@ struct Preflight: Sendable {
     ///   - options: isolation options of the plugin.
     /// - Returns: the problem, or `nil` if there is none.
     func problem(
-        with library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration], threads: Int?,
+        with library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration], threads: Int,
         options: IsolationOptions
     ) async -> Problem? {
         var assignment = WorkerAssignment(

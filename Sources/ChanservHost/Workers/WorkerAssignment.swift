@@ -23,7 +23,7 @@ package struct WorkerAssignment: Codable, Sendable {
     /// The `config` of the instance, or of each instance in a preflight.
     package var configurations: [PluginConfiguration]
     /// Number of threads of an instance of a blocking library.
-    package var threads: Int?
+    package var threads: Int
     /// Whether the instance may be called on event loops.
     package var allowsInline = true
     /// In nanoseconds.
@@ -49,7 +49,7 @@ package struct WorkerAssignment: Codable, Sendable {
 extension WorkerAssignment {
     package init(
         _ purpose: Purpose, of library: ExaminedLibrary, plugin: String, configurations: [PluginConfiguration],
-        threads: Int?, allowsInline: Bool = true, options: IsolationOptions, logLevel: String
+        threads: Int, allowsInline: Bool = true, options: IsolationOptions, logLevel: String
     ) {
         self.purpose = purpose
         self.plugin = plugin

@@ -17,7 +17,7 @@ final class WorkerInstance: ServingInstance {
         var program: String
         var library: ExaminedLibrary
         var configuration: PluginConfiguration
-        var threads: Int?
+        var threads: Int
         var allowsInline: Bool
         var options: IsolationOptions
         var logger: Logger

@@ -141,7 +141,7 @@ package enum WorkerMain {
     private static func options(_ assignment: WorkerAssignment) -> PluginInstance.Configuration {
         var options = PluginInstance.Configuration()
         options.callBudget = .nanoseconds(assignment.callBudget)
-        if let threads = assignment.threads { options.blockingThreads = threads }
+        options.blockingThreads = assignment.threads
         options.allowsInline = assignment.allowsInline
         if let nanoseconds = assignment.killAfter {
             options.killAfter = .nanoseconds(nanoseconds)

@@ -47,8 +47,8 @@ public struct HostConfiguration: Sendable, Hashable {
         /// The required SHA-256 of the library (`sha256`), 64 hexadecimal digits in lower case. `nil`, the default,
         /// accepts any.
         public var sha256: String?
-        /// The number of threads for an instance of a library that blocks (`threads`); `nil` uses the host's default.
-        public var threads: Int?
+        /// The number of threads for an instance of a library that blocks (`threads`). 16 by default.
+        public var threads = Self.defaultThreads
         /// Whether the host may call the library on event loops if the library allows it (`inline`). `true` by default.
         public var allowsInline = true
         /// Where its instances run, and their limits (`isolation`, `processes`, `limits` …).
@@ -59,6 +59,9 @@ public struct HostConfiguration: Sendable, Hashable {
         public var location: ConfigurationLocation
         /// The position of the path, for errors about the file.
         public var pathLocation: ConfigurationLocation
+
+        /// The default of ``threads``.
+        public static let defaultThreads = 16
     }
 
     /// A virtual address and the plugin that serves it.

@@ -30,7 +30,7 @@ public struct PluginConfiguration: Sendable {
     public init(yaml text: String, file: String = "config", folder: String = "/") throws(ConfigurationErrors) {
         let (root, problems) = YAMLReader.read(
             Array(text.utf8), file: file, substitution: YAMLSubstitution(folder: folder))
-        var reader = ConfigurationReader(problems: problems)
+        var reader = ConfigurationReader(problems: problems, folder: folder)
         let whole = ConfigurationLocation(file: file)
         let tree = reader.pluginConfiguration(root ?? YAMLNode(.mapping([]), at: whole))
         guard reader.problems.isEmpty else { throw ConfigurationErrors(reader.problems) }

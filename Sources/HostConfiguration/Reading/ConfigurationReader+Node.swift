@@ -1,59 +1,4 @@
 extension ConfigurationReader {
-    private static let nodeKeys = ["listen", "join", "role", "environment", "drain", "limits", "control"]
-
-    /// Reads the `node` section.
-    ///
-    /// - Parameter folder: the absolute folder that relative paths are resolved against.
-    mutating func node(_ root: YAMLNode, folder: String) -> HostConfiguration.Node {
-        var result = HostConfiguration.Node()
-        let entries = section(root, "the node", known: Self.nodeKeys)
-        if let entry = entries["listen"] {
-            let (addresses, places) = addresses(entry.value, portZero: true)
-            if addresses.isEmpty, case .list = entry.value.content {
-                report("expected at least one address to listen at", at: entry.value.location)
-            }
-            result.listen = addresses
-            result.listenLocations = places
-        }
-        if let entry = entries["join"] { result.join = addresses(entry.value, portZero: false).addresses }
-        result.environment = value("environment", in: entries) { (node) throws(ConfigurationError) in
-            try node.serviceName("an environment such as staging")
-        }
-        if let value = duration("drain", in: entries) { result.drain = value }
-        if let value = value("role", in: entries, { (node) throws(ConfigurationError) in try node.role() }) {
-            result.role = value
-        }
-        result.control = value("control", in: entries) { (node) throws(ConfigurationError) in
-            try node.socketPath(relativeTo: folder)
-        }
-        result.controlLocation = entries["control"]?.value.location
-        if let entry = entries["limits"] { readLimits(entry.value, into: &result.limits) }
-        return result
-    }
-
-    private static let counts: [(String, WritableKeyPath<HostConfiguration.Node.Limits, Int> & Sendable)] = [
-        ("links", \.links), ("streams", \.streams), ("half_open", \.halfOpen), ("services", \.services),
-    ]
-
-    private mutating func readLimits(_ node: YAMLNode, into limits: inout HostConfiguration.Node.Limits) {
-        let entries = section(
-            node, "the node's limits", known: Self.counts.map(\.0) + ["buffer", "total_buffer"])
-        for (key, path) in Self.counts {
-            if let value = integer(key, in: entries, 1...(1 << 24)) { limits[keyPath: path] = value }
-        }
-        // A smaller limit could not hold the windows of a few streams.
-        let sizes = (1 << 20)...(1 << 40)
-        let total = value("total_buffer", in: entries) { (node) throws(ConfigurationError) in try node.size(in: sizes) }
-        let buffer = value("buffer", in: entries) { (node) throws(ConfigurationError) in try node.size(in: sizes) }
-        limits.totalBuffer = total ?? limits.totalBuffer
-        // If only `total_buffer` is set and smaller than the default of `buffer`, one link may use all of it.
-        limits.buffer = buffer ?? min(limits.buffer, limits.totalBuffer)
-        guard limits.buffer > limits.totalBuffer, let entry = entries["buffer"] else { return }
-        report(
-            "buffer, the limit of one link (\(ValueGrammar.text(bytes: limits.buffer))), is larger than total_buffer, "
-                + "the limit of all links (\(ValueGrammar.text(bytes: limits.totalBuffer)))", at: entry.value.location)
-    }
-
     /// Reports routes on a node with the role `client`. A client announces no services, so no other node could reach
     /// the routes.
     ///
@@ -72,7 +17,7 @@ extension ConfigurationReader {
     }
 
     /// Returns one address or a list of them, and the position of the first occurrence of each.
-    private mutating func addresses(
+    mutating func addresses(
         _ node: YAMLNode, portZero: Bool
     ) -> (addresses: [HostAddress], places: [HostAddress: ConfigurationLocation]) {
         let nodes = if case .list(let elements) = node.content { elements } else { [node] }
@@ -109,18 +54,6 @@ extension YAMLNode {
             throw ConfigurationError("expected \(expected): \(error)", at: location)
         }
         return address
-    }
-
-    fileprivate func role() throws(ConfigurationError) -> HostConfiguration.Node.Role {
-        let names = HostConfiguration.Node.Role.allCases.map(\.rawValue)
-        let text = try string("a role (\(names.joined(separator: ", ")))")
-        guard let role = HostConfiguration.Node.Role(rawValue: text) else {
-            let hint = NearestKey.hint(text, among: names)
-            throw ConfigurationError(
-                "unknown role \(quoted(text))" + (hint.isEmpty ? " (known: \(names.joined(separator: ", ")))" : hint),
-                at: location)
-        }
-        return role
     }
 
     /// Returns a name that is sent as a service name or as a part of one: 1 to 255 bytes of UTF-8 without control

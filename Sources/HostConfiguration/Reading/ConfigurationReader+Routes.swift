@@ -1,15 +1,12 @@
 extension ConfigurationReader {
     /// The parts of the configuration that routes refer to.
     struct RouteContext {
-        var plugins: [String: (plugin: HostConfiguration.Plugin, tree: YAMLNode)]
+        var plugins: [String: HostConfiguration.Plugin]
         /// The names of all plugins in the order of the file, including invalid ones.
         var pluginNames: [String]
         var defaults: RouteOptions
         var environment: String?
-        var folder: String
     }
-
-    static let routeKeys = ["vaddr", "plugin", "config"] + optionKeys
 
     /// Reads the `routes` section.
     mutating func routes(_ root: YAMLNode, _ context: RouteContext) -> [HostConfiguration.Route] {
@@ -30,62 +27,65 @@ extension ConfigurationReader {
             report("expected a route with vaddr and plugin, found \(node.found)", at: node.location)
             return nil
         }
-        let entries = section(node, "a route", known: Self.routeKeys)
-        let options = options(entries, over: context.defaults)
-        let vAddr = vAddr(entries, node, context, &places)
-        let plugin = plugin(entries, node, context)
-        let own = entries["config"].map { pluginConfiguration($0.value) }
-        guard let vAddr, let vAddrEntry = entries["vaddr"], let plugin, let named = context.plugins[plugin] else {
-            return nil
+        let empty = PluginConfiguration(YAMLNode(.mapping([]), at: node.location), folder: folder)
+        var route = HostConfiguration.Route(
+            vAddr: "", plugin: "", configuration: empty, options: context.defaults, location: node.location,
+            vAddrLocation: node.location)
+        let entries = section(node, ConfigurationSchema.route, into: &route)
+        for option in ConfigurationSchema.route.options where option.isRequired && entries[option.key] == nil {
+            report("the route needs the key \(quoted(option.key))", at: node.location)
         }
+        if let entry = entries["vaddr"] { route.vAddrLocation = entry.value.location }
+        let isValid = checkAddress(of: route, context, &places)
+        guard let plugin = plugin(of: route, entries, context), isValid else { return nil }
         // A route without `config` shares its plugin's configuration instead of building an equal one.
-        let configuration = own.map { PluginConfiguration(named.tree.merged(with: $0), folder: context.folder) }
-        return HostConfiguration.Route(
-            vAddr: vAddr, plugin: plugin, configuration: configuration ?? named.plugin.configuration, options: options,
-            location: node.location, vAddrLocation: vAddrEntry.value.location)
+        route.configuration =
+            entries["config"] == nil
+            ? plugin.configuration
+            : PluginConfiguration(
+                plugin.configuration.root.merged(with: route.configuration.root), folder: folder)
+        return route
     }
 
-    private mutating func vAddr(
-        _ entries: Entries, _ node: YAMLNode, _ context: RouteContext, _ places: inout [String: ConfigurationLocation]
-    ) -> String? {
-        guard let entry = entries["vaddr"] else {
-            report("the route needs the key 'vaddr'", at: node.location)
-            return nil
-        }
-        let name = value("vaddr", in: entries) { (node) throws(ConfigurationError) in
-            try node.serviceName("a virtual address such as files")
-        }
-        guard let name else { return nil }
+    /// Returns whether the virtual address is valid, and reports a duplicate or a long one.
+    private mutating func checkAddress(
+        of route: HostConfiguration.Route, _ context: RouteContext, _ places: inout [String: ConfigurationLocation]
+    ) -> Bool {
+        let name = route.vAddr
+        // A missing or wrong one was reported.
+        guard !name.isEmpty else { return false }
         if let first = places[name] {
-            report("duplicate vaddr \(quoted(name)) (first: \(first.withinFile))", at: entry.value.location)
-            return nil
+            report("duplicate vaddr \(quoted(name)) (first: \(first.withinFile))", at: route.vAddrLocation)
+            return false
         }
-        places[name] = entry.value.location
+        places[name] = route.vAddrLocation
         let environment = context.environment.map { "." + $0 } ?? ""
         guard name.utf8.count + environment.utf8.count <= longestServiceName else {
             report(
                 "\(quoted(name)) with the environment is longer than \(longestServiceName) bytes",
-                at: entry.value.location)
-            return nil
+                at: route.vAddrLocation)
+            return false
         }
-        return name
+        return true
     }
 
-    private mutating func plugin(_ entries: Entries, _ node: YAMLNode, _ context: RouteContext) -> String? {
-        guard let entry = entries["plugin"] else {
-            report("the route needs the key 'plugin'", at: node.location)
-            return nil
-        }
-        let name = value("plugin", in: entries) { (node) throws(ConfigurationError) in
-            try node.string("the name of a plugin")
-        }
-        guard let name else { return nil }
-        guard context.plugins[name] != nil || context.pluginNames.contains(name) else {
+    /// Returns the plugin of a route; `nil` if it is missing, which is reported, or invalid.
+    private mutating func plugin(
+        of route: HostConfiguration.Route, _ entries: Entries, _ context: RouteContext
+    ) -> HostConfiguration.Plugin? {
+        guard let entry = entries["plugin"], !route.plugin.isEmpty || entry.value.isEmptyText else { return nil }
+        if !context.pluginNames.contains(route.plugin) {
             report(
-                "no plugin has the name \(quoted(name))" + NearestKey.hint(name, among: context.pluginNames),
-                at: entry.value.location)
-            return nil
+                "no plugin has the name \(quoted(route.plugin))"
+                    + NearestKey.hint(route.plugin, among: context.pluginNames), at: entry.value.location)
         }
-        return name
+        return context.plugins[route.plugin]
+    }
+}
+
+extension YAMLNode {
+    /// Whether the value is the empty text.
+    fileprivate var isEmptyText: Bool {
+        if case .scalar(let scalar) = content { scalar.value == .string && scalar.text.isEmpty } else { false }
     }
 }

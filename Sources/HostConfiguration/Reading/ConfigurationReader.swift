@@ -5,9 +5,12 @@
 struct ConfigurationReader {
     /// The errors in the order in which they were found.
     private(set) var problems: [ConfigurationError]
+    /// The absolute folder that relative paths are resolved against.
+    let folder: String
 
-    init(problems: [ConfigurationError] = []) {
+    init(problems: [ConfigurationError], folder: String) {
         self.problems = problems
+        self.folder = folder
     }
 
     mutating func report(_ message: String, at location: ConfigurationLocation) {
@@ -24,24 +27,33 @@ struct ConfigurationReader {
         }
     }
 
-    /// Returns the value of `key` as read by `body`. Returns `nil` if the key is missing or its value is wrong, which
-    /// is reported.
-    mutating func value<Value>(
-        _ key: String, in entries: Entries, _ body: (YAMLNode) throws(ConfigurationError) -> Value
-    ) -> Value? {
-        guard let entry = entries[key] else { return nil }
+    /// Returns the value of an entry, or `nil` if it is wrong, which is reported.
+    mutating func value<Value>(_ entry: YAMLEntry, _ type: ValueType<Value>) -> Value? {
         if case .unusable = entry.value.content { return nil }
-        return attempt { () throws(ConfigurationError) in try body(entry.value) }
+        let folder = folder
+        return attempt { () throws(ConfigurationError) in try type.parse(entry.value, folder) }
     }
 
     /// The entries of a mapping by key.
     typealias Entries = [String: YAMLEntry]
 
-    /// Returns the entries of a mapping and reports keys that are not in `known`. Returns no entries if the node is
-    /// null (a section with all keys commented out) or no mapping; the latter is reported.
+    /// Reads the options of a mapping into `target` and reports keys that are not in the schema. Returns the known
+    /// entries; none if the node is null (a section with all keys commented out) or no mapping, which is reported.
+    mutating func section<Target>(
+        _ node: YAMLNode, _ schema: OptionSection<Target>, into target: inout Target
+    ) -> Entries {
+        let entries = entries(node, schema.name, known: schema.keys, elsewhere: schema.elsewhere)
+        for option in schema.options {
+            if let entry = entries[option.key] { option.read(&self, entry, &target) }
+        }
+        schema.check(&self, entries, &target)
+        return entries
+    }
+
+    /// Returns the entries of a mapping by key and reports keys that are not in `known`.
     ///
-    /// - Parameter elsewhere: keys that are valid in another section, with the end of the message "it belongs …".
-    mutating func section(
+    /// - Parameter elsewhere: see ``OptionSection/elsewhere``.
+    mutating func entries(
         _ node: YAMLNode, _ name: String, known: [String], elsewhere: [String: String] = [:]
     ) -> Entries {
         if case .unusable = node.content { return [:] }
@@ -60,20 +72,6 @@ struct ConfigurationReader {
             }
         }
         return result
-    }
-
-    /// Returns a duration, or `.some(nil)` for `none` or `off`. Returns `nil` if the key is missing or its value is
-    /// wrong, which is reported.
-    mutating func optionalDuration(_ key: String, in entries: Entries) -> Duration?? {
-        value(key, in: entries) { (node) throws(ConfigurationError) -> Duration? in
-            if node.isNone { return nil }
-            return try node.positiveDuration("timeout", "a duration such as 30s, or none")
-        }
-    }
-
-    /// Returns an integer within `range`, or `nil` if the key is missing or its value is wrong, which is reported.
-    mutating func integer(_ key: String, in entries: Entries, _ range: ClosedRange<Int>) -> Int? {
-        value(key, in: entries) { (node) throws(ConfigurationError) in try node.integer(in: range) }
     }
 }
 

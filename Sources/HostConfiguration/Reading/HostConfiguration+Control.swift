@@ -5,24 +5,17 @@ extension HostConfiguration {
     /// Blocks on the file system.
     ///
     /// - Returns: an absolute path; `nil` if the file has no `node.control`.
-    /// - Throws: ``ConfigurationErrors`` if the file cannot be read as YAML or `node.control` is wrong; all errors of the
-    ///   file if it has no `node.control`, which may be misspelt.
+    /// - Throws: ``ConfigurationErrors`` if the file cannot be read as YAML or `node.control` is wrong; all errors of
+    ///   the file if it has no `node.control`, which may be misspelt.
     package static func controlSocket(of file: String) throws(ConfigurationErrors) -> String? {
-        let bytes: [UInt8]
-        let folder: String
-        do throws(FileProblem) {
-            bytes = try readBytes(file, limit: YAMLLimits().fileSize)
-            folder = try absoluteFolder(of: file)
-        } catch {
-            throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: file))])
-        }
+        let (bytes, folder) = try contents(of: file)
         let (root, _) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
         guard let socket = root?.entry("node")?.entry("control") else {
             _ = try parse(bytes, file: file, folder: folder) { _ in nil }
             return nil
         }
         do throws(ConfigurationError) {
-            return try socket.socketPath(relativeTo: folder)
+            return try ValueType.socketPath.parse(socket, folder)
         } catch {
             throw ConfigurationErrors([error])
         }
@@ -40,16 +33,20 @@ extension YAMLNode {
         guard case .mapping(let entries) = content else { return nil }
         return entries.first { $0.key == key }?.value
     }
+}
 
-    /// Returns a path that fits into the address of a Unix socket.
-    func socketPath(relativeTo folder: String) throws(ConfigurationError) -> String {
-        let path = try path(relativeTo: folder)
-        guard path.utf8.count <= HostConfiguration.Node.longestControlPath else {
-            throw ConfigurationError(
-                "the path of the control socket \(quoted(path)) has \(path.utf8.count) bytes, but at most "
-                    + "\(HostConfiguration.Node.longestControlPath) are allowed: choose a shorter one, such as /run/chanserv.sock",
-                at: location)
-        }
-        return path
-    }
+extension ValueType<String> {
+    /// A path that fits into the address of a Unix socket.
+    static let socketPath = ValueType(
+        "path, at most \(HostConfiguration.Node.longestControlPath) bytes when absolute",
+        parse: { (node, folder) throws(ConfigurationError) in
+            let path = try node.path(relativeTo: folder)
+            guard path.utf8.count <= HostConfiguration.Node.longestControlPath else {
+                throw ConfigurationError(
+                    "the path of the control socket \(quoted(path)) has \(path.utf8.count) bytes, but at most "
+                        + "\(HostConfiguration.Node.longestControlPath) are allowed: choose a shorter one, such as "
+                        + "/run/chanserv.sock", at: node.location)
+            }
+            return path
+        }, text: { $0 })
 }

@@ -9,15 +9,17 @@ extension HostConfiguration {
     /// - Parameter file: the path, absolute or relative to the working directory. Messages contain it as it is.
     /// - Throws: ``ConfigurationErrors`` with all errors, not only the first.
     public static func read(_ file: String) throws(ConfigurationErrors) -> HostConfiguration {
-        let bytes: [UInt8]
-        let folder: String
+        let (bytes, folder) = try contents(of: file)
+        return try parse(bytes, file: file, folder: folder, fileProblem: problemOfFile)
+    }
+
+    /// Returns the bytes of a configuration file, and the absolute folder that its relative paths are resolved against.
+    static func contents(of file: String) throws(ConfigurationErrors) -> (bytes: [UInt8], folder: String) {
         do throws(FileProblem) {
-            bytes = try readBytes(file, limit: YAMLLimits().fileSize)
-            folder = try absoluteFolder(of: file)
+            return (try readBytes(file, limit: YAMLLimits().fileSize), try absoluteFolder(of: file))
         } catch {
             throw ConfigurationErrors([ConfigurationError(error.message, at: ConfigurationLocation(file: file))])
         }
-        return try parse(bytes, file: file, folder: folder, fileProblem: problemOfFile)
     }
 
     /// Checks the text of a configuration file without access to the file system.
@@ -45,8 +47,8 @@ extension HostConfiguration {
                 at: ConfigurationLocation(file: file))
             throw ConfigurationErrors(problems.isEmpty ? [empty] : problems)
         }
-        var reader = ConfigurationReader(problems: problems)
-        let configuration = reader.host(root, file: file, folder: folder, fileProblem: fileProblem)
+        var reader = ConfigurationReader(problems: problems, folder: folder)
+        let configuration = reader.host(root, file: file, fileProblem: fileProblem)
         guard reader.problems.isEmpty else { throw ConfigurationErrors(reader.problems) }
         return configuration
     }
@@ -57,24 +59,19 @@ extension HostConfiguration {
 extension ConfigurationReader {
     /// Reads the root of the file.
     fileprivate mutating func host(
-        _ root: YAMLNode, file: String, folder: String, fileProblem: (String) -> String?
+        _ root: YAMLNode, file: String, fileProblem: (String) -> String?
     ) -> HostConfiguration {
-        let entries = section(root, "the configuration", known: HostConfiguration.rootKeys)
-        let node = entries["node"].map { self.node($0.value, folder: folder) } ?? HostConfiguration.Node()
-        var defaults = RouteOptions()
-        var isolation = IsolationOptions()
-        if let entry = entries["defaults"] {
-            let options = section(entry.value, "the defaults", known: Self.optionKeys + Self.isolationKeys)
-            defaults = self.options(options, over: defaults)
-            isolation = self.defaultIsolation(options, over: isolation)
-        }
-        let (plugins, trees, names) =
-            entries["plugins"].map {
-                self.plugins($0.value, folder: folder, isolation: isolation, fileProblem: fileProblem)
-            } ?? ([], [], [])
+        let entries = entries(root, "the configuration", known: HostConfiguration.rootKeys)
+        var node = HostConfiguration.Node()
+        if let entry = entries["node"] { _ = section(entry.value, ConfigurationSchema.node, into: &node) }
+        var defaults = (routes: RouteOptions(), plugins: IsolationOptions())
+        if let entry = entries["defaults"] { _ = section(entry.value, ConfigurationSchema.defaults, into: &defaults) }
+        let (plugins, names) =
+            entries["plugins"].map { self.plugins($0.value, isolation: defaults.plugins, fileProblem: fileProblem) }
+            ?? ([], [])
         let context = RouteContext(
-            plugins: Dictionary(uniqueKeysWithValues: zip(plugins, trees).map { ($0.name, ($0, $1)) }),
-            pluginNames: names, defaults: defaults, environment: node.environment, folder: folder)
+            plugins: Dictionary(uniqueKeysWithValues: plugins.map { ($0.name, $0) }),
+            pluginNames: names, defaults: defaults.routes, environment: node.environment)
         let routes = entries["routes"].map { self.routes($0.value, context) } ?? []
         checkRole(node.role, entries["node"]?.value, routes)
         return HostConfiguration(

@@ -17,8 +17,8 @@ package final class PluginInstance: Sendable {
         package var lentBytesLimit = LentFrames.bytesLimit
         /// Whether a `CHANSERV_PLUGIN_INLINE` plugin may be called on event loops. The default is `true`.
         package var allowsInline = true
-        /// Number of threads of a `CHANSERV_PLUGIN_BLOCKING` plugin. The default is 16.
-        package var blockingThreads = 16
+        /// Number of threads of a `CHANSERV_PLUGIN_BLOCKING` plugin.
+        package var blockingThreads = HostConfiguration.Plugin.defaultThreads
         /// Called once for each function that has not returned within its budget, with a line for the operator. Runs on
         /// any thread. Not called for create and destroy.
         package var onStuck: (@Sendable (String) -> Void)?

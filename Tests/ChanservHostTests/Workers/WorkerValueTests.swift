@@ -35,7 +35,7 @@ import Testing
     func `an assignment says whether the instance may be called inline`(inline: Bool) throws {
         let sent = WorkerAssignment(
             .serve, of: try ExaminedLibrary(PluginFile.testing([1])), plugin: "p",
-            configurations: [try PluginConfiguration(yaml: "")], threads: nil, allowsInline: inline,
+            configurations: [try PluginConfiguration(yaml: "")], threads: 16, allowsInline: inline,
             options: IsolationOptions(), logLevel: "info")
         #expect(try WorkerAssignment(decoding: try sent.encoded()).allowsInline == inline)
     }

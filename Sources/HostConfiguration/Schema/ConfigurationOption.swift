@@ -1,0 +1,171 @@
+/// One key of the configuration file: its parser, its default and its documentation.
+///
+/// The schema is the only description of the keys. ``ConfigurationReader`` reads with it and suggests similar keys from
+/// it; the tables of `docs/configuration.md` and the comments of `chanserv.yaml` are compared with it by tests.
+struct ConfigurationOption<Target>: Sendable {
+    let key: String
+    let isRequired: Bool
+    /// Reads the entry with this key into the target. Reports a wrong value and keeps the target then.
+    let read: @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void
+    /// Returns the rows of the reference. A section has one for each of its keys.
+    let rows: @Sendable (_ defaults: Target) -> [OptionRow]
+
+    private init(
+        key: String, isRequired: Bool = false,
+        read: @escaping @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void,
+        rows: @escaping @Sendable (_ defaults: Target) -> [OptionRow]
+    ) {
+        self.key = key
+        self.isRequired = isRequired
+        self.read = read
+        self.rows = rows
+    }
+
+    /// A key with one value.
+    ///
+    /// - Parameters:
+    ///   - path: the property of the target.
+    ///   - summary: a short phrase, the comment in `chanserv.yaml`.
+    ///   - details: the sentences that follow it in the reference.
+    init<Value>(
+        _ key: String, _ path: WritableKeyPath<Target, Value> & Sendable, _ type: ValueType<Value>,
+        required: Bool = false,
+        _ summary: String, _ details: String = ""
+    ) {
+        self.init(
+            key: key, isRequired: required,
+            read: { reader, entry, target in
+                if let value = reader.value(entry, type) { target[keyPath: path] = value }
+            },
+            rows: { defaults in
+                [
+                    OptionRow(
+                        keys: [key], type: type.name, isRequired: required,
+                        defaultText: type.text(defaults[keyPath: path]), summary: summary,
+                        details: details)
+                ]
+            })
+    }
+
+    /// A key whose value needs the reader: a list with an error for each element, or a mapping of the plugin.
+    init(
+        _ key: String, type: String, default defaultText: String, _ summary: String, _ details: String = "",
+        read: @escaping @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void
+    ) {
+        self.init(key: key, read: read) { _ in
+            [
+                OptionRow(
+                    keys: [key], type: type, isRequired: false, defaultText: defaultText, summary: summary,
+                    details: details)
+            ]
+        }
+    }
+
+    /// A key with a mapping of further options.
+    init<Part>(_ key: String, _ path: WritableKeyPath<Target, Part> & Sendable, _ section: OptionSection<Part>) {
+        self.init(
+            key: key,
+            read: { reader, entry, target in
+                _ = reader.section(entry.value, section, into: &target[keyPath: path])
+            },
+            rows: { defaults in
+                section.options.flatMap { $0.rows(defaults[keyPath: path]) }.map { $0.under(key) }
+            })
+    }
+
+    /// Returns the option for a type that has the target as a property.
+    func at<Whole>(_ path: WritableKeyPath<Whole, Target> & Sendable) -> ConfigurationOption<Whole> {
+        let (read, rows) = (read, rows)
+        return ConfigurationOption<Whole>(
+            key: key, isRequired: isRequired,
+            read: { reader, entry, whole in read(&reader, entry, &whole[keyPath: path]) },
+            rows: { rows($0[keyPath: path]) })
+    }
+}
+
+/// The options of a mapping.
+struct OptionSection<Target>: Sendable {
+    /// Names the mapping in messages: "a mapping with NAME".
+    let name: String
+    let options: [ConfigurationOption<Target>]
+    /// Keys that are valid in another section, with the end of the message "it belongs …".
+    let elsewhere: [String: String]
+    /// Checks rules about several options, after all have been read.
+    let check: @Sendable (inout ConfigurationReader, ConfigurationReader.Entries, inout Target) -> Void
+
+    init(
+        _ name: String, _ options: [ConfigurationOption<Target>], elsewhere: [String: String] = [:],
+        check: @escaping @Sendable (inout ConfigurationReader, ConfigurationReader.Entries, inout Target) -> Void = {
+            _, _, _ in
+        }
+    ) {
+        self.name = name
+        self.options = options
+        self.elsewhere = elsewhere
+        self.check = check
+    }
+
+    var keys: [String] { options.map(\.key) }
+}
+
+/// An option in the reference.
+package struct OptionRow: Sendable, Hashable {
+    /// The keys from the section's own to the option's: `["limits", "buffer"]`.
+    package var keys: [String]
+    /// The type and the bounds of the value.
+    package var type: String
+    package var isRequired: Bool
+    /// The default in the notation of the file; `none` if there is none.
+    package var defaultText: String
+    /// A short phrase, without a full stop.
+    package var summary: String
+    /// Further sentences; may be empty.
+    package var details: String
+
+    /// Returns the row of the same option in a section with this key.
+    func under(_ key: String) -> OptionRow {
+        var row = self
+        row.keys.insert(key, at: 0)
+        return row
+    }
+}
+
+/// The keys of the configuration file, for its reference.
+package enum ConfigurationReference {
+    /// The options of each table of `docs/configuration.md`, by the name of the table.
+    package static var tables: [(name: String, rows: [OptionRow])] {
+        let nowhere = ConfigurationLocation(file: "")
+        let empty = PluginConfiguration(YAMLNode(.mapping([]), at: nowhere), folder: "/")
+        let plugin = HostConfiguration.Plugin(
+            name: "", path: "", configuration: empty, location: nowhere, pathLocation: nowhere)
+        let route = HostConfiguration.Route(
+            vAddr: "", plugin: "", configuration: empty, options: RouteOptions(), location: nowhere,
+            vAddrLocation: nowhere)
+        return [
+            ("node", ConfigurationSchema.node.options.flatMap { $0.rows(HostConfiguration.Node()) }),
+            ("defaults", ConfigurationSchema.routeOptions.flatMap { $0.rows(RouteOptions()) }),
+            (
+                "plugins",
+                ConfigurationSchema.pluginFile.flatMap { $0.rows(plugin) }
+                    + ConfigurationSchema.isolation.flatMap { $0.rows(IsolationOptions()) }
+            ),
+            (
+                "workers",
+                ConfigurationSchema.workers.flatMap { $0.rows(IsolationOptions()) }
+                    + ConfigurationSchema.workerLimits.rows(IsolationOptions())
+            ),
+            ("routes", ConfigurationSchema.routeNames.flatMap { $0.rows(route) }),
+        ]
+    }
+
+    /// Returns a table in Markdown.
+    package static func markdown(_ rows: [OptionRow]) -> String {
+        let lines = rows.map { row in
+            let meaning = row.details.isEmpty ? "\(row.summary)." : "\(row.summary). \(row.details)"
+            let isCode = !row.isRequired && !["none", "empty"].contains(row.defaultText)
+            let shown = row.isRequired ? "required" : isCode ? "`\(row.defaultText)`" : row.defaultText
+            return "| `\(row.keys.joined(separator: "."))` | \(row.type) | \(shown) | \(meaning) |\n"
+        }
+        return "| key | type | default | meaning |\n|---|---|---|---|\n" + lines.joined()
+    }
+}

@@ -1,0 +1,76 @@
+/// The keys of the configuration file.
+enum ConfigurationSchema {}
+
+extension ConfigurationSchema {
+    /// The section `node`.
+    static let node = OptionSection<HostConfiguration.Node>(
+        "the node",
+        [
+            ConfigurationOption(
+                "listen", type: "address, or a list", default: "127.0.0.1:5555",
+                "one address or a list; port 0 selects a free port",
+                "The host accepts links there. The log line `ready` has the selected port.",
+                read: { reader, entry, node in
+                    let (addresses, places) = reader.addresses(entry.value, portZero: true)
+                    if addresses.isEmpty, case .list = entry.value.content {
+                        reader.report("expected at least one address to listen at", at: entry.value.location)
+                    }
+                    node.listen = addresses
+                    node.listenLocations = places
+                }),
+            ConfigurationOption(
+                "join", type: "address, or a list", default: "none", "nodes to link with",
+                "The host joins them again after a link is lost.",
+                read: { reader, entry, node in node.join = reader.addresses(entry.value, portZero: false).addresses }),
+            ConfigurationOption(
+                "role", \.role, .oneOf(("a", "role")), "what the node does for other nodes", "See below."),
+            ConfigurationOption(
+                "environment", \.environment, ValueType.serviceName("an environment such as staging").optional,
+                "suffix of all virtual addresses", "`files` in `staging` is `files.staging` on the mesh."),
+            ConfigurationOption(
+                "drain", \.drain, .duration, "time for open requests after SIGTERM or SIGINT",
+                "Then they are cancelled. `0` cancels at once, and a second signal exits at once. A service manager "
+                    + "must wait 30 s more than this: plugin calls have up to 10 s to return, plugins up to 10 s to be "
+                    + "destroyed (or their processes are killed), and links up to 5 s to close."),
+            ConfigurationOption(
+                "control", \.control, ValueType.socketPath.optional,
+                "socket for `chanserv status`, `reload` and others",
+                "Also for `requests`, `cancel`, `drain` and `enable` ([control.md](control.md)). Only the host's user "
+                    + "and root can use it."),
+            ConfigurationOption("limits", \.limits, nodeLimits),
+        ],
+        check: { _, entries, node in node.controlLocation = entries["control"]?.value.location })
+
+    private static let nodeLimits = OptionSection<HostConfiguration.Node.Limits>(
+        "the node's limits",
+        [
+            ConfigurationOption("links", \.links, .integer(1...(1 << 24)), "maximum links to other nodes"),
+            ConfigurationOption(
+                "streams", \.streams, .integer(1...(1 << 24)), "maximum streams of a link",
+                "A request is one stream, and each of its sources is another."),
+            ConfigurationOption(
+                "half_open", \.halfOpen, .integer(1...(1 << 24)),
+                "maximum accepted dials of a link that the dialer has not confirmed"),
+            ConfigurationOption(
+                "services", \.services, .integer(1...(1 << 24)), "maximum services that are announced over a link"),
+            // A smaller buffer could not hold the windows of a few streams.
+            ConfigurationOption(
+                "buffer", \.buffer, .size((1 << 20)...(1 << 40)),
+                "bytes of a link that are received and not read, or are to be forwarded",
+                "At most `total_buffer`; if only `total_buffer` is set and is smaller than the default, it is used."),
+            ConfigurationOption(
+                "total_buffer", \.totalBuffer, .size((1 << 20)...(1 << 40)), "the same for all links together"),
+        ],
+        check: { reader, entries, limits in
+            guard limits.buffer > limits.totalBuffer else { return }
+            guard let entry = entries["buffer"] else {
+                // Only `total_buffer` is set and smaller than the default of `buffer`: one link may use all of it.
+                limits.buffer = limits.totalBuffer
+                return
+            }
+            reader.report(
+                "buffer, the limit of one link (\(ValueGrammar.text(bytes: limits.buffer))), is larger than "
+                    + "total_buffer, the limit of all links (\(ValueGrammar.text(bytes: limits.totalBuffer)))",
+                at: entry.value.location)
+        })
+}
