@@ -38,7 +38,8 @@ import Testing
         for (table, rows) in ConfigurationReference.tables {
             guard let section = sections[table] else { continue }
             let start = try #require(lines.firstIndex(of: section))
-            for row in rows {
+            // The long list of variables leaves no room for a comment.
+            for row in rows where row.keys != ["environment"] || table == "node" {
                 let key = try #require(row.keys.last)
                 // Of several options with one name, the line under the right parent.
                 let from =
@@ -47,17 +48,15 @@ import Testing
                 let index = try #require(
                     lines[from...].firstIndex { Self.content($0).hasPrefix("\(key):") }, "\(row.keys) is not shown")
                 let (setting, comment) = Self.parts(lines[index])
-                let summary = row.summary.replacing("`", with: "")
                 if updates {
                     let padding = String(repeating: " ", count: max(2, 34 - setting.count))
-                    lines[index] = setting + padding + "# " + summary
+                    lines[index] = setting + padding + "# " + row.summary
                 } else {
-                    #expect(comment.hasPrefix(summary), "\(row.keys)")
-                    #expect(lines[index].count <= 120)
+                    #expect(comment == row.summary, "\(row.keys)")
                 }
                 let isCommentedOut = setting.trimmingCharacters(in: .whitespaces).hasPrefix("#")
-                if isCommentedOut, row.defaultText != "none", !row.isRequired {
-                    #expect(setting.hasSuffix("\(key): \(row.defaultText)"), "\(row.keys)")
+                if isCommentedOut, row.value != "none", !row.isRequired {
+                    #expect(setting.hasSuffix("\(key): \(row.value)"), "\(row.keys)")
                 }
             }
         }
