@@ -14,6 +14,8 @@ struct Preparation: Sendable {
 
     /// The routes whose libraries were loaded, in the order of the file.
     private(set) var routes: [PlannedRoute<RouteOptions>] = []
+    /// The digests of the libraries that could be read, by plugin.
+    private(set) var digests: [String: String] = [:]
     /// The recipes of the instances that these routes need and that do not run yet.
     private(set) var recipes: [InstanceKey: InstanceRecipe] = [:]
     /// The libraries that could not be loaded.
@@ -21,14 +23,27 @@ struct Preparation: Sendable {
 
     /// Loads every plugin of `configuration`. A broken library is an error even if no route uses it.
     ///
-    /// - Parameter running: the instances that already run.
-    init(_ configuration: HostConfiguration, running: Set<InstanceKey> = [], tools: Tools) async {
+    /// - Parameters:
+    ///   - running: the instances that already run.
+    ///   - rejected: drop-ins that could not be served before. They are not tried again if nothing has changed.
+    init(
+        _ configuration: HostConfiguration, running: Set<InstanceKey> = [],
+        rejected: [String: RejectedDropIn] = [:], tools: Tools
+    ) async {
         var files: [String: PluginFile] = [:]
         for plugin in configuration.plugins {
             do throws(PluginLoadError) {
                 // The reader has checked that these are 64 digits.
                 let pin = plugin.sha256.flatMap { PluginDigest(hex: $0) }
-                files[plugin.name] = try await tools.store.read(plugin.path, pin: pin)
+                let file = try await tools.store.read(plugin.path, pin: pin)
+                let digest = file.digest.description
+                digests[plugin.name] = digest
+                let own = configuration.routes.filter { $0.plugin == plugin.name }
+                if let before = rejected[plugin.name], before.isSame(plugin, own, digest: digest) {
+                    problems += before.reasons.map { Problem(message: $0, plugin: plugin.name) }
+                } else {
+                    files[plugin.name] = file
+                }
             } catch {
                 problems.append(Problem(error).of(plugin))
             }
@@ -99,9 +114,11 @@ struct Preparation: Sendable {
         var message: String
         /// Another attempt may succeed, because neither the file nor the library is wrong.
         var isTemporary = false
+        /// The name of the plugin.
+        var plugin = ""
 
-        fileprivate init(message: String, isTemporary: Bool = false) {
-            (self.message, self.isTemporary) = (message, isTemporary)
+        fileprivate init(message: String, isTemporary: Bool = false, plugin: String = "") {
+            (self.message, self.isTemporary, self.plugin) = (message, isTemporary, plugin)
         }
 
         fileprivate init(_ error: PluginLoadError) {
@@ -110,7 +127,9 @@ struct Preparation: Sendable {
 
         /// Returns the error with its position in the file.
         fileprivate func of(_ plugin: HostConfiguration.Plugin) -> Problem {
-            Problem(message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", isTemporary: isTemporary)
+            Problem(
+                message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", isTemporary: isTemporary,
+                plugin: plugin.name)
         }
     }
 
