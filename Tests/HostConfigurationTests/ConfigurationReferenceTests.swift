@@ -34,7 +34,10 @@ import Testing
         let name = "chanserv.yaml"
         var lines = try text(name).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         // An option of a worker is shown at the first plugin, those of a route under `defaults`.
-        let sections = ["node": "node:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:"]
+        let sections = [
+            "node": "node:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:",
+            "drop_in": "drop_in:",
+        ]
         for (table, rows) in ConfigurationReference.tables {
             guard let section = sections[table] else { continue }
             let start = try #require(lines.firstIndex(of: section))

@@ -32,7 +32,7 @@ struct DocumentSession {
         self.root = root
         folder = root
         let files = FileManager.default
-        for folder in ["Plugins", "Sources"] {
+        for folder in ["Plugins", "Sources", "plugins.d"] {
             // The host refuses plugins in a folder that a umask has made writable for the group.
             try files.createDirectory(
                 atPath: "\(root)/\(folder)", withIntermediateDirectories: false,
