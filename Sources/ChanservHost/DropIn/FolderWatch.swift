@@ -138,7 +138,8 @@ final class FolderWatch: @unchecked Sendable {
                 let mask = bytes.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self)
                 let length = Int(bytes.loadUnaligned(fromByteOffset: offset + 12, as: UInt32.self))
                 guard length <= bytes.count - offset - 16 else { return true }
-                let name = String(decoding: bytes[(offset + 16)..<(offset + 16 + length)].prefix { $0 != 0 }, as: UTF8.self)
+                let padded = bytes[(offset + 16)..<(offset + 16 + length)]
+                let name = String(decoding: padded.prefix { $0 != 0 }, as: UTF8.self)
                 offset += 16 + length
                 let concernsFolder = UInt32(IN_Q_OVERFLOW) | UInt32(IN_DELETE_SELF) | UInt32(IN_MOVE_SELF)
                 if mask & UInt32(IN_IGNORED) != 0 { folders[watch] = nil }

@@ -34,10 +34,12 @@ extension ConfigurationReader {
         }
         let empty = PluginConfiguration(YAMLNode(.mapping([]), at: node.location), folder: folder)
         var route = HostConfiguration.Route(
-            vAddr: dropIn ?? "", plugin: dropIn ?? "", configuration: empty, options: context.defaults, location: node.location,
+            vAddr: dropIn ?? "", plugin: dropIn ?? "", configuration: empty, options: context.defaults,
+            location: node.location,
             vAddrLocation: node.location)
         let entries = section(node, ConfigurationSchema.route, into: &route)
-        for option in ConfigurationSchema.route.options where option.isRequired && entries[option.key] == nil && dropIn == nil {
+        for option in ConfigurationSchema.route.options
+        where option.isRequired && entries[option.key] == nil && dropIn == nil {
             report("the route needs the key \(quoted(option.key))", at: node.location)
         }
         if let entry = entries["vaddr"] { route.vAddrLocation = entry.value.location }

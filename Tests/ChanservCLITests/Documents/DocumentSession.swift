@@ -68,11 +68,6 @@ struct DocumentSession {
             }
         case .write(let text, let file):
             try write(text, to: file)
-        case .add(let plugins, let routes, let file):
-            var text = try String(contentsOfFile: "\(folder)/\(file)", encoding: .utf8)
-            let heading = try #require(text.range(of: "\nroutes:\n"))
-            text.replaceSubrange(heading, with: "\n" + plugins.joined(separator: "\n") + "\nroutes:\n")
-            try write(text + routes.joined(separator: "\n") + "\n", to: file)
         }
     }
 
