@@ -182,6 +182,11 @@ package final class OpenRequests: Sendable {
         storage.withLockedValue { $0.count(selector) }
     }
 
+    /// The number of requests that are answered or cancelled and whose handler has not finished.
+    package var unfinishedCount: Int {
+        storage.withLockedValue { storage in storage.present.count { $0.isAnswered } }
+    }
+
     /// Returns the selected requests, oldest first.
     package func requests(_ selector: Selector = .all) -> [RequestScope] {
         storage.withLockedValue { storage in

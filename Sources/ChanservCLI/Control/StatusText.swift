@@ -34,7 +34,7 @@ enum StatusText {
 
     private static func reload(_ last: StatusReport.LastReload) -> String {
         let lines = last.outcome.reasons + last.outcome.warnings.map { "warning: \($0)" }
-        return "last reload \(age(last.ageMilliseconds)) ago: \(Reload.text(last.outcome))\n"
+        return "last reload \(age(last.ageMilliseconds)) ago: \(last.outcome.text)\n"
             + lines.map { "  \($0.visible)\n" }.joined()
     }
 

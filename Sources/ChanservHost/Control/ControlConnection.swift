@@ -116,8 +116,8 @@ struct ControlConnection: Sendable {
                     return try await send(CancelAnswer.error(error))
                 }
                 try await send(CancelAnswer.result(CancelReport(id: id, vaddr: vAddr)))
-            case .reload:
-                let reload = Task { await host.reload() }
+            case .reload(let dryRun):
+                let reload = Task { dryRun ? await host.dryRunReload() : await host.reload() }
                 let outcome = try await waiting(for: reload) { ReloadAnswer.progress(Nothing()) }
                 try await send(ReloadAnswer.result(outcome))
             case .drain(let vAddr):

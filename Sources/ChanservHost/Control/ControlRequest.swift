@@ -9,8 +9,8 @@ package enum ControlRequest: Sendable, Hashable {
     case requests(String?, every: Duration?)
     /// End an open request. Its client gets the reason.
     case cancel(UInt64, reason: String?)
-    /// Reload the configuration and the plugins.
-    case reload
+    /// Reload the configuration and the plugins. A dry run only reports what a reload would do.
+    case reload(dryRun: Bool)
     /// Withdraw a vAddr and let its requests end.
     case drain(String)
     /// Return a vAddr to the mesh.
@@ -52,7 +52,9 @@ package enum ControlRequest: Sendable, Hashable {
             (fields.command, fields.vAddr) = ("requests", vAddr)
             fields.setWatch(interval)
         case .cancel(let id, let reason): (fields.command, fields.id, fields.reason) = ("cancel", id, reason)
-        case .reload: fields.command = "reload"
+        case .reload(let dryRun):
+            fields.command = "reload"
+            if dryRun { fields.dryRun = true }
         case .drain(let vAddr): (fields.command, fields.vAddr) = ("drain", vAddr)
         case .enable(let vAddr): (fields.command, fields.vAddr) = ("enable", vAddr)
         }
@@ -76,6 +78,7 @@ package enum ControlRequest: Sendable, Hashable {
         var interval: Int?
         var id: UInt64?
         var reason: String?
+        var dryRun: Bool?
 
         enum CodingKeys: String, CodingKey, CaseIterable {
             case command
@@ -83,6 +86,7 @@ package enum ControlRequest: Sendable, Hashable {
             case watch
             case interval = "interval_ms"
             case id, reason
+            case dryRun = "dry_run"
         }
 
         enum Command: String, CaseIterable {
@@ -94,7 +98,7 @@ package enum ControlRequest: Sendable, Hashable {
                 case .status: [.watch, .interval]
                 case .requests: [.vAddr, .watch, .interval]
                 case .cancel: [.id, .reason]
-                case .reload: []
+                case .reload: [.dryRun]
                 case .drain, .enable: [.vAddr]
                 }
             }
@@ -119,6 +123,7 @@ package enum ControlRequest: Sendable, Hashable {
             interval = try container.decodeIfPresent(Int.self, forKey: .interval)
             id = try container.decodeIfPresent(UInt64.self, forKey: .id)
             reason = try container.decodeIfPresent(String.self, forKey: .reason)
+            dryRun = try container.decodeIfPresent(Bool.self, forKey: .dryRun)
         }
 
         mutating func setWatch(_ interval: Duration?) {
@@ -131,7 +136,7 @@ package enum ControlRequest: Sendable, Hashable {
         private var presentKeys: [CodingKeys] {
             let keys: [CodingKeys: Bool] = [
                 .vAddr: vAddr != nil, .watch: watch != nil, .interval: interval != nil, .id: id != nil,
-                .reason: reason != nil,
+                .reason: reason != nil, .dryRun: dryRun != nil,
             ]
             return CodingKeys.allCases.filter { keys[$0] == true }
         }
@@ -148,7 +153,7 @@ package enum ControlRequest: Sendable, Hashable {
             case .cancel:
                 guard let id else { throw ControlError(.badRequest, "'cancel' needs the key 'id'") }
                 return .cancel(id, reason: try validatedReason())
-            case .reload: return .reload
+            case .reload: return .reload(dryRun: dryRun ?? false)
             case .drain: return .drain(try requiredVAddr())
             case .enable: return .enable(try requiredVAddr())
             }

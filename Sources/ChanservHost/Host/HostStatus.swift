@@ -62,7 +62,8 @@ public struct HostStatus: Sendable, Hashable {
         public var config: String
         /// Whether no route uses the instance. It is destroyed after its last request, or at its deadline.
         public var isDraining: Bool
-        /// Open requests of the instance.
+        /// Open requests of the instance. Includes those that have ended for their clients and that the plugin has not
+        /// closed.
         public var openCalls: Int
         /// Open sources of these requests.
         public var openSources: Int
@@ -101,13 +102,14 @@ extension HostStatus.Instance {
     init(_ instance: RunningInstance, in open: OpenRequests, isDraining: Bool) {
         let statistics = instance.plugin.statistics
         let requests = open.requests(.instance(instance.id))
+        let workers = instance.plugin.workers
         self.init(
             plugin: instance.key.plugin, version: instance.plugin.version,
             digest: instance.key.digest, config: instance.key.config, isDraining: isDraining,
-            openCalls: requests.count,
+            openCalls: requests.count + workers.reduce(0) { $0 + $1.unfinishedRequests },
             openSources: requests.reduce(0) { $0 + $1.sourceCounts.open + $1.sourceCounts.waiting },
             calls: statistics.calls,
             frames: statistics.frames, overstays: statistics.overstays,
-            workers: instance.plugin.workers)
+            workers: workers)
     }
 }

@@ -40,7 +40,7 @@ extension PluginHost {
     }
 
     private func reloadOnce() async -> ReloadOutcome {
-        logger.info("reloading \(file)", metadata: ["generation": "\(table.generation)"])
+        logger.info("reloading \(file)", metadata: ["generation": .stringConvertible(table.generation)])
         if !machine.isStopping { manager?.notifyReloading() }
         await maintainControlSocket()
         let outcome = await readAndApply()
@@ -52,21 +52,42 @@ extension PluginHost {
         case .unchanged:
             reloadCounts.unchanged += 1
             let text = outcome.unchangedText
-            logger.info("reload: \(text)", metadata: ["generation": "\(outcome.generation)"])
+            logger.info("reload: \(text)", metadata: ["generation": .stringConvertible(outcome.generation)])
         case .changed:
             reloadCounts.changed += 1
-            logger.info("reload: \(outcome.changes)", metadata: ["generation": "\(outcome.generation)"])
+            logger.info("reload: \(outcome.changes)", metadata: ["generation": .stringConvertible(outcome.generation)])
         case .refused:
             reloadCounts.refused += 1
             for reason in outcome.reasons { logger.error("reload: \(reason)") }
             logger.error(
                 "reload refused; still serving generation \(outcome.generation)",
-                metadata: ["generation": "\(outcome.generation)"])
+                metadata: ["generation": .stringConvertible(outcome.generation)])
         }
         return outcome
     }
 
-    private func readAndApply() async -> ReloadOutcome {
+    /// Examines what a reload would do: reads the configuration and the plugins, and tries new instances out in
+    /// short-lived processes. Changes nothing.
+    ///
+    /// Dry runs wait for each other.
+    ///
+    /// - Returns: the outcome that a reload would have.
+    func dryRunReload() async -> ReloadOutcome {
+        let previous = lastDryRun
+        let dryRun = Task {
+            _ = await previous?.value
+            var outcome =
+                machine.isStopping
+                ? .refused(["the host is stopping"], generation: table.generation) : await readAndApply(isDryRun: true)
+            outcome.dryRun = true
+            logger.info("dry run: \(outcome.text)", metadata: ["generation": .stringConvertible(outcome.generation)])
+            return outcome
+        }
+        lastDryRun = dryRun
+        return await dryRun.value
+    }
+
+    private func readAndApply(isDryRun: Bool = false) async -> ReloadOutcome {
         guard let startedNode else {
             return .refused(["the host has not started"], generation: table.generation)
         }
@@ -76,6 +97,8 @@ extension PluginHost {
         } catch {
             return .refused(error.errors.map(\.description), generation: table.generation)
         }
+        var tools = tools
+        tools.isTrial = isDryRun
         let preparation = await Preparation(
             configuration, running: Set(routes.map(\.planned.instance)), tools: tools)
         let plan = ReloadPlan(running: routes.map(\.planned), wanted: preparation.routes)
@@ -85,7 +108,7 @@ extension PluginHost {
             outcome = ReloadOutcome(node.isEmpty ? .unchanged : .changed, generation: table.generation)
             outcome.changes = ReloadChanges(plan)
         } else {
-            switch await carryOut(plan, preparation) {
+            switch await carryOut(plan, preparation, dryRun: isDryRun) {
             case .refused(let reasons, _):
                 outcome = .refused(reasons, generation: table.generation)
             case .done:
@@ -103,7 +126,7 @@ extension PluginHost {
             }
         if outcome.result != .refused {
             outcome.changes.node = node
-            self.configuration = configuration
+            if !isDryRun { self.configuration = configuration }
         }
         return outcome
     }

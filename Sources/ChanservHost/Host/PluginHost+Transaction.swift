@@ -20,7 +20,7 @@ extension PluginHost {
     /// Carries out `plan` completely or not at all. If a library could not be loaded, only tries the rest to find all
     /// errors.
     ///
-    /// - Parameter dryRun: undo everything in any case.
+    /// - Parameter dryRun: undo everything in any case. Instances of a trial are created in other processes.
     func carryOut(
         _ plan: ReloadPlan<RouteOptions>, _ preparation: Preparation, dryRun: Bool = false
     ) async -> TransactionResult {
@@ -33,6 +33,13 @@ extension PluginHost {
         while true {
             if machine.isStopping, action.isForward { action = transaction.abandon("the host is stopping") }
             switch action {
+            case .create(let key) where preparation.isTrial:
+                switch await tryOut(preparation.recipes[key]) {
+                case nil: action = transaction.succeeded()
+                case let refusal?:
+                    isTemporary = isTemporary && refusal.isTemporary
+                    action = transaction.failed(refusal.reason)
+                }
             case .create(let key):
                 switch await make(preparation.recipes[key]) {
                 case .success(let instance):
@@ -69,6 +76,11 @@ extension PluginHost {
                 return .refused(preparation.problems.map(\.message) + reasons, isTemporary: isTemporary)
             }
         }
+    }
+
+    private func tryOut(_ recipe: InstanceRecipe?) async -> InstanceRecipe.Refusal? {
+        guard let recipe, let program else { preconditionFailure("a trial creates an instance without a recipe") }
+        return await recipe.refusal(inTrialOf: program)
     }
 
     private func make(_ handling: InstanceRecipe?) async -> Result<RunningInstance, InstanceRecipe.Refusal> {

@@ -54,6 +54,8 @@ public actor PluginHost {
 
     var machine = ReloadMachine()
     var reloadCounts = HostStatus.Reloads()
+    /// The last dry run, which the next one waits for.
+    var lastDryRun: Task<ReloadOutcome, Never>?
     var lastReload: (outcome: ReloadOutcome, time: ContinuousClock.Instant)?
     var readySince: ContinuousClock.Instant?
     /// The callers that wait for each reload, by its number.
@@ -157,7 +159,7 @@ public actor PluginHost {
         let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
         if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
         let addresses = listening.map(\.description).joined(separator: ", ")
-        var metadata: Logger.Metadata = ["generation": "\(table.generation)"]
+        var metadata: Logger.Metadata = ["generation": .stringConvertible(table.generation)]
         metadata["host"] = network.hostID.map { "\($0)" }
         logger.info("ready: listening on \(addresses), \(work.joined(separator: " and "))", metadata: metadata)
         tellServing(isReady: true)

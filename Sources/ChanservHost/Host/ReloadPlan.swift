@@ -21,8 +21,8 @@ package struct InstanceKey: Hashable, Sendable {
     package var isolation: IsolationOptions
 
     package init(
-        plugin: String, digest: String, config: String, threads: Int = HostConfiguration.Plugin.defaultThreads, allowsInline: Bool = true,
-        isolation: IsolationOptions = IsolationOptions()
+        plugin: String, digest: String, config: String, threads: Int = HostConfiguration.Plugin.defaultThreads,
+        allowsInline: Bool = true, isolation: IsolationOptions = IsolationOptions()
     ) {
         self.plugin = plugin
         self.digest = digest

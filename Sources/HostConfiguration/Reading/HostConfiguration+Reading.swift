@@ -10,7 +10,23 @@ extension HostConfiguration {
     /// - Throws: ``ConfigurationErrors`` with all errors, not only the first.
     public static func read(_ file: String) throws(ConfigurationErrors) -> HostConfiguration {
         let (bytes, folder) = try contents(of: file)
-        return try parse(bytes, file: file, folder: folder, fileProblem: problemOfFile)
+        let place = ConfigurationLocation(file: file)
+        let access = writeAccess(to: file)
+        if access == .everyone {
+            throw ConfigurationErrors([
+                ConfigurationError(
+                    "every user can write this file, and could thereby run code as the user of the host; fix this "
+                        + "with: chmod go-w '\(file)'", at: place)
+            ])
+        }
+        var configuration = try parse(bytes, file: file, folder: folder, fileProblem: problemOfFile)
+        if access == .group {
+            configuration.warnings.append(
+                ConfigurationError(
+                    "the members of the file's group can write this file, and can thereby run code as the user of the "
+                        + "host; if they should not, fix this with: chmod g-w '\(file)'", at: place))
+        }
+        return configuration
     }
 
     /// Returns the bytes of a configuration file, and the absolute folder that its relative paths are resolved against.
@@ -135,6 +151,17 @@ package func absoluteFolder(of file: String) throws(FileProblem) -> String {
     defer { free(pointer) }
     let working = String(cString: pointer)
     return folder.map { working == "/" ? "/\($0)" : "\(working)/\($0)" } ?? working
+}
+
+/// The users besides the owner who can write a file.
+private enum WriteAccess { case nobody, group, everyone }
+
+private func writeAccess(to file: String) -> WriteAccess {
+    var status = stat()
+    // Pipes and devices have no content that others could have written.
+    guard stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .nobody }
+    if status.st_mode & S_IWOTH != 0 { return .everyone }
+    return status.st_mode & S_IWGRP != 0 ? .group : .nobody
 }
 
 /// Returns what is wrong with a plugin's file, as far as this is known without opening it.

@@ -6,7 +6,8 @@ import Testing
 
 @Suite struct ControlRequestTests {
     @Test(arguments: [
-        ControlRequest.status(every: nil), .status(every: .milliseconds(100)), .status(every: .seconds(3600)), .reload,
+        ControlRequest.status(every: nil), .status(every: .milliseconds(100)), .status(every: .seconds(3600)),
+        .reload(dryRun: false), .reload(dryRun: true),
         .requests(nil, every: nil), .requests("echo", every: nil), .requests(nil, every: .seconds(1)),
         .requests("echo", every: .milliseconds(100)), .cancel(0, reason: nil), .cancel(.max, reason: "a \"reason\"\n"),
         .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
@@ -46,6 +47,9 @@ import Testing
                 == "'reload' is for the whole host and takes no 'vaddr'")
         #expect(
             error(#"{"command":"enable","vaddr":"x","id":1}"#)?.message == "'enable' takes no 'id': it is for 'cancel'")
+        #expect(
+            error(#"{"command":"status","dry_run":true}"#)?.message
+                == "'status' takes no 'dry_run': it is for 'reload'")
         #expect(error(#"{"command":"requests","interval_ms":500}"#)?.message == "'interval_ms' needs 'watch'")
         #expect(error(#"{"command":"requests","vaddr":""}"#)?.message == "'requests' needs the key 'vaddr'")
         #expect(error(#"{"command":"cancel"}"#)?.message == "'cancel' needs the key 'id'")

@@ -115,7 +115,7 @@ package final class LinkHandler: ChannelInboundHandler {
             context?.close(promise: nil)
         case .reject(let failure):
             // The code that dialled a connection reports its failure.
-            if !link.isDialled { log.warning("\(failure.warning(about: context?.remoteAddress?.printed ?? ""))") }
+            if !link.isDialled { node.warnClosed(failure, from: context?.remoteAddress, log) }
             context?.close(promise: nil)
         case .closeConnection:
             context?.close(promise: nil)
