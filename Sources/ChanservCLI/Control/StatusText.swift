@@ -8,6 +8,7 @@ enum StatusText {
         var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
         text += "listening \(listening)\n"
         if let id = report.host { text += "id on the mesh: \(id.visible)\n" }
+        if let name = report.name { text += "name: \(name.visible)\n" }
         if let stop = report.stopping { text += stopping(stop) }
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + TextTable.render(routes(report.routes))
@@ -43,11 +44,19 @@ enum StatusText {
             + routes.map { route in
                 [
                     route.vaddr.visible, "\(route.plugin.visible)@\(route.digest.prefix(8))", state(route),
-                    "\(route.requestsOpen) / \(route.requestsTotal)", "\(route.requestsRefused)",
+                    "\(route.requestsOpen) / \(route.requestsTotal)", refused(route),
                     "\(route.sourcesOpen + route.sourcesWaiting) / \(route.sourcesTotal)", "\(route.frames)",
                     "\(ByteCount(route.bytes))", "\(route.errorMass) / \(route.failures)",
                 ]
             }
+    }
+
+    /// Returns the number of refused requests, with the reasons if there are any: `3: 2 busy, 1 withdrawn`.
+    private static func refused(_ route: StatusReport.Route) -> String {
+        let (counts, total) = (route.refused, route.requestsRefused)
+        let reasons = [(counts.busy, "busy"), (counts.withdrawn, "withdrawn"), (counts.draining, "draining")]
+            .filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
+        return reasons.isEmpty ? "\(total)" : "\(total): \(reasons.joined(separator: ", "))"
     }
 
     private static func state(_ route: StatusReport.Route) -> String {

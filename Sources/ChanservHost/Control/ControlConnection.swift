@@ -110,6 +110,10 @@ struct ControlConnection: Sendable {
                         return RequestsAnswer.progress(RequestsReport(requests: [], total: 0))
                     }
                 }
+            case .links(nil):
+                try await send(LinksAnswer.result(LinksReport(await host.links)))
+            case .links(let interval?):
+                try await repeating(every: interval) { LinksAnswer.progress(LinksReport(await host.links)) }
             case .cancel(let id, let reason):
                 guard let vAddr = await host.cancelRequest(id, reason: reason) else {
                     let error = ControlError(.unknownRequest, "there is no open request \(id)")

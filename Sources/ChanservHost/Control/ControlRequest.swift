@@ -7,6 +7,8 @@ package enum ControlRequest: Sendable, Hashable {
     case status(every: Duration?)
     /// List the open requests of one vAddr or of all: repeatedly in this interval, or once.
     case requests(String?, every: Duration?)
+    /// List the links to other nodes: repeatedly in this interval, or once.
+    case links(every: Duration?)
     /// End an open request. Its client gets the reason.
     case cancel(UInt64, reason: String?)
     /// Reload the configuration and the plugins. A dry run only reports what a reload would do.
@@ -51,6 +53,9 @@ package enum ControlRequest: Sendable, Hashable {
         case .requests(let vAddr, let interval):
             (fields.command, fields.vAddr) = ("requests", vAddr)
             fields.setWatch(interval)
+        case .links(let interval):
+            fields.command = "links"
+            fields.setWatch(interval)
         case .cancel(let id, let reason): (fields.command, fields.id, fields.reason) = ("cancel", id, reason)
         case .reload(let dryRun):
             fields.command = "reload"
@@ -90,13 +95,14 @@ package enum ControlRequest: Sendable, Hashable {
         }
 
         enum Command: String, CaseIterable {
-            case status, requests, cancel, reload, drain, enable
+            case status, requests, links, cancel, reload, drain, enable
 
             /// The keys that the command accepts besides `command`.
             var keys: Set<CodingKeys> {
                 switch self {
                 case .status: [.watch, .interval]
                 case .requests: [.vAddr, .watch, .interval]
+                case .links: [.watch, .interval]
                 case .cancel: [.id, .reason]
                 case .reload: [.dryRun]
                 case .drain, .enable: [.vAddr]
@@ -150,6 +156,7 @@ package enum ControlRequest: Sendable, Hashable {
             switch known {
             case .status: return .status(every: try watchInterval())
             case .requests: return .requests(try optionalVAddr(), every: try watchInterval())
+            case .links: return .links(every: try watchInterval())
             case .cancel:
                 guard let id else { throw ControlError(.badRequest, "'cancel' needs the key 'id'") }
                 return .cancel(id, reason: try validatedReason())
@@ -161,13 +168,19 @@ package enum ControlRequest: Sendable, Hashable {
 
         /// Returns the error for a key that belongs to another command.
         private func misplaced(_ key: CodingKeys) -> ControlError {
-            if key == .vAddr, command == "status" || command == "reload" {
+            if key == .vAddr, ["status", "links", "reload"].contains(command) {
                 return ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
             }
             let acceptingCommands = Command.allCases.filter { $0.keys.contains(key) }.map { "'\($0.rawValue)'" }
             return ControlError(
                 .badRequest,
-                "'\(command)' takes no '\(key.rawValue)': it is for \(acceptingCommands.joined(separator: " and "))")
+                "'\(command)' takes no '\(key.rawValue)': it is for \(Self.list(acceptingCommands))")
+        }
+
+        private static func list(_ names: [String]) -> String {
+            names.count < 3
+                ? names.joined(separator: " and ")
+                : "\(names.dropLast().joined(separator: ", ")) and \(names.last ?? "")"
         }
 
         private func watchInterval() throws(ControlError) -> Duration? {

@@ -6,6 +6,8 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package var pid: Int32
     /// The identity of the host on the mesh; `nil` if it has none.
     package var host: String?
+    /// The configured name of the host; `nil` if it has none.
+    package var name: String?
     package var listening: [String]
     package var uptimeMilliseconds: Int
     package var generation: UInt64
@@ -20,7 +22,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package var stopping: Stopping?
 
     enum CodingKeys: String, CodingKey {
-        case pid, host, listening
+        case pid, host, name, listening
         case uptimeMilliseconds = "uptime_ms"
         case generation
         case requestsByGeneration = "requests_by_generation"
@@ -70,6 +72,7 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var requestsOpen: Int
         package var requestsTotal: Int
         package var requestsRefused: Int
+        package var refused: Refused
         package var sourcesWaiting: Int
         package var sourcesOpen: Int
         package var sourcesTotal: Int
@@ -84,12 +87,20 @@ package struct StatusReport: Codable, Sendable, Hashable {
             case requestsOpen = "requests_open"
             case requestsTotal = "requests_total"
             case requestsRefused = "requests_refused"
+            case refused
             case sourcesWaiting = "sources_waiting"
             case sourcesOpen = "sources_open"
             case sourcesTotal = "sources_total"
             case frames, bytes, failures
             case errorMass = "error_mass"
         }
+    }
+
+    /// The refused requests by reason, see `VirtualService.Refusals`.
+    package struct Refused: Codable, Sendable, Hashable {
+        package var busy: Int
+        package var withdrawn: Int
+        package var draining: Int
     }
 
     package struct Plugin: Codable, Sendable, Hashable {
@@ -169,6 +180,7 @@ extension StatusReport {
     package init(_ status: HostStatus) {
         pid = getpid()
         host = status.hostID
+        name = status.name
         listening = status.listening.map(\.description)
         uptimeMilliseconds = status.uptime?.wholeMilliseconds ?? 0
         generation = status.generation
@@ -215,10 +227,16 @@ extension StatusReport.Route {
             vaddr: route.vAddr, plugin: route.plugin, digest: route.digest, state: state,
             withdrawnMilliseconds: remaining,
             requestsOpen: counters.requestsOpen, requestsTotal: counters.requestsTotal,
-            requestsRefused: counters.requestsRefused,
+            requestsRefused: counters.requestsRefused, refused: Refused(counters.refused),
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
             failures: counters.failures, errorMass: counters.errorMass)
+    }
+}
+
+extension StatusReport.Refused {
+    init(_ refusals: VirtualService.Refusals) {
+        self.init(busy: refusals.busy, withdrawn: refusals.withdrawn, draining: refusals.draining)
     }
 }
 

@@ -5,6 +5,8 @@ public import HostConfiguration
 public struct HostStatus: Sendable, Hashable {
     /// The identity of the host on the mesh, new at each start; `nil` if it has none.
     public var hostID: String?
+    /// `node.name` of the configuration; `nil` if there is none.
+    public var name: String?
     /// The addresses at which the host listens, with the assigned ports.
     public var listening: [HostAddress]
     /// The generation of new requests. Counts the start and the reloads that changed routes or instances.

@@ -9,6 +9,7 @@ extension HostConfiguration.Node {
     /// - Returns: each key, and one line with the value that is still in force.
     package func changesThatNeedARestart(since running: Self) -> [(key: String, warning: String)] {
         var changes: [(key: String, warning: String)] = []
+        if name != running.name { changes.append(Self.warning("name", name ?? "none", stays: running.name ?? "none")) }
         if listen != running.listen {
             changes.append(Self.warning("listen", Self.list(listen), stays: Self.list(running.listen)))
         }

@@ -17,7 +17,8 @@ internal import PluginRuntime
 /// ``ReloadMachine`` and ``Generations`` decide; this actor performs their actions.
 public actor PluginHost {
     let file: String
-    let logger: Logger
+    /// The logger of the host; after the configuration was read, with the name of the node.
+    private(set) var logger: Logger
     let makeNetwork: @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
     /// The threads for plugins that do not block, and for calls that block on the file system.
     let threads: PluginThreads
@@ -135,6 +136,7 @@ public actor PluginHost {
         } catch {
             return HostError(.badConfiguration, error.errors.map(\.description))
         }
+        if let name = configuration.node.name { logger[metadataKey: "node"] = "\(name)" }
         warn(configuration.warnings.map(\.description))
         let network = makeNetwork(configuration.node, logger)
         self.network = network
@@ -204,6 +206,9 @@ public actor PluginHost {
 
     // MARK: - Status
 
+    /// The links to other nodes, the oldest first.
+    public var links: [HostLink] { network?.links ?? [] }
+
     /// A snapshot of what the host is doing.
     public var status: HostStatus {
         let serving = routes.compactMap { instances[$0.planned.instance] }
@@ -211,7 +216,7 @@ public actor PluginHost {
         let current = serving.filter { seen.insert($0.id).inserted }
         let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
         return HostStatus(
-            hostID: network?.hostID, listening: listening, generation: table.generation,
+            hostID: network?.hostID, name: startedNode?.name, listening: listening, generation: table.generation,
             requestsByGeneration: table.open.countByGeneration,
             routes: routes.map {
                 HostStatus.Route(

@@ -15,6 +15,8 @@ public struct HostConfiguration: Sendable, Hashable {
 
     /// The host's node in the mesh.
     public struct Node: Sendable {
+        /// The name of the host (`name`), for people. None by default.
+        public var name: String?
         /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default. Port 0 means any free
         /// port.
         public var listen = [HostAddress(host: "127.0.0.1", port: 5555)]
@@ -92,12 +94,13 @@ public struct HostConfiguration: Sendable, Hashable {
 /// Equality ignores positions.
 extension HostConfiguration.Node: Hashable {
     public static func == (left: Self, right: Self) -> Bool {
-        left.listen == right.listen && left.join == right.join && left.environment == right.environment
+        left.name == right.name && left.listen == right.listen && left.join == right.join && left.environment == right.environment
             && left.role == right.role && left.limits == right.limits && left.drain == right.drain
             && left.control == right.control
     }
 
     public func hash(into hasher: inout Hasher) {
+        hasher.combine(name)
         hasher.combine(listen)
         hasher.combine(join)
         hasher.combine(environment)

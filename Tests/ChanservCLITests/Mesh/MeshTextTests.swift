@@ -10,7 +10,8 @@ import Testing
 
     private var listing: MeshListing {
         func link(_ peer: HostID, _ address: String, _ roundTrip: Duration?) -> MeshListing.Link {
-            MeshListing.Link(peer: peer, address: address, isDialled: true, roundTrip: roundTrip, bufferedBytes: 0)
+            MeshListing.Link(
+                peer: peer, name: peer == router ? "router-1" : nil, address: address, isDialled: true, roundTrip: roundTrip, bufferedBytes: 0)
         }
         func service(_ name: String, _ host: HostID, via: HostID) -> MeshListing.Service {
             let offer = ServiceOffer(name: name, address: Address(host: host, port: 7), isRelayed: host != via)

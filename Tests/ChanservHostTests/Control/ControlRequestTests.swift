@@ -10,7 +10,7 @@ import Testing
         .reload(dryRun: false), .reload(dryRun: true),
         .requests(nil, every: nil), .requests("echo", every: nil), .requests(nil, every: .seconds(1)),
         .requests("echo", every: .milliseconds(100)), .cancel(0, reason: nil), .cancel(.max, reason: "a \"reason\"\n"),
-        .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
+        .links(every: nil), .links(every: .seconds(1)), .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
     ])
     func `a request is encoded as one line and decoded from it`(request: ControlRequest) throws {
         let line = request.line
@@ -38,10 +38,10 @@ import Testing
         #expect(error(#"{"command":"status","interval_ms":500}"#)?.message == "'interval_ms' needs 'watch'")
         #expect(
             error(#"{"command":"reload","watch":true}"#)?.message
-                == "'reload' takes no 'watch': it is for 'status' and 'requests'")
+                == "'reload' takes no 'watch': it is for 'status', 'requests' and 'links'")
         #expect(
             error(#"{"command":"drain","vaddr":"x","interval_ms":500}"#)?.message
-                == "'drain' takes no 'interval_ms': it is for 'status' and 'requests'")
+                == "'drain' takes no 'interval_ms': it is for 'status', 'requests' and 'links'")
         #expect(
             error(#"{"command":"reload","vaddr":"x"}"#)?.message
                 == "'reload' is for the whole host and takes no 'vaddr'")
