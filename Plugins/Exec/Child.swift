@@ -40,46 +40,23 @@ struct Child {
             guard count > 0 else { throw SystemError("cannot write the standard input") }
             rest = rest.dropFirst(count)
         }
-        return file
+        // Opening the file again gives the program a descriptor that begins at the first byte and cannot write.
+        let input = withExtendedLifetime(file) { open("/proc/self/fd/\(number)", O_RDONLY | O_CLOEXEC) }
+        guard input >= 0 else { throw SystemError("cannot open the standard input") }
+        return Descriptor(input)
     }
 
     private static func spawn(
         _ invocation: Invocation, input: Descriptor?, output: Descriptor, errors: Descriptor
     ) throws(SystemError) -> pid_t {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        // Opening the file again gives the program a descriptor that begins at the first byte and cannot write.
-        let stdin = input.map { "/proc/self/fd/\($0.number)" } ?? "/dev/null"
-        let codes = [
-            posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, stdin, O_RDONLY, 0),
-            posix_spawn_file_actions_adddup2(&actions, output.number, STDOUT_FILENO),
-            posix_spawn_file_actions_adddup2(&actions, errors.number, STDERR_FILENO),
-            // Not all descriptors of the host are marked close-on-exec.
-            chanserv_spawn_closes_from(&actions, 3),
-            chanserv_spawn_runs_in(&actions, invocation.command.folder?.string ?? "/"),
-        ]
-        if let code = codes.first(where: { $0 != 0 }) { throw SystemError("cannot prepare a process", code: code) }
-
-        // Resets signal mask and handlers to their defaults, whatever the host uses.
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        sigfillset(&signals)
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        posix_spawnattr_setpgroup(&attributes, 0)
-        posix_spawnattr_setflags(
-            &attributes, Int16(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP))
-
         let program = invocation.command.run.path.string
         let arguments = ([program] + invocation.arguments).map { strdup($0) }
         let environment = invocation.environment.map { strdup($0) }
         defer { for text in arguments + environment { free(text) } }
         var id: pid_t = 0
-        let code = posix_spawn(&id, program, &actions, &attributes, arguments + [nil], environment + [nil])
+        let code = chanserv_spawn(
+            &id, program, arguments + [nil], environment + [nil],
+            [input?.number ?? -1, output.number, errors.number], 3, invocation.command.folder?.string ?? "/")
         guard code == 0 else { throw SystemError("cannot start \(program)", code: code) }
         return id
     }

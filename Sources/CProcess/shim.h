@@ -4,6 +4,8 @@
  *
  * Functions without another description return 0 or a descriptor, or -1 with errno.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
@@ -15,6 +17,10 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef F_DUPFD_CLOEXEC
+#define F_DUPFD_CLOEXEC 1030
+#endif
 
 /*
  * Opens a pidfd of a child that was not reaped yet. It becomes readable when the child ends. It never refers to another
@@ -34,20 +40,70 @@ static inline int chanserv_pidfd_wait(int pidfd, siginfo_t *information, int opt
     return waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, information, options);
 }
 
-/* Makes the child close all descriptors from `first` on. Returns 0 or an error number. */
 extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int first);
-static inline int chanserv_spawn_closes_from(posix_spawn_file_actions_t *actions, int first) {
-    return posix_spawn_file_actions_addclosefrom_np(actions, first);
-}
-
-/* Sets the working folder of the child. Returns 0 or an error number. */
 extern int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *folder);
-static inline int chanserv_spawn_runs_in(posix_spawn_file_actions_t *actions, const char *folder) {
-    return posix_spawn_file_actions_addchdir_np(actions, folder);
+
+enum {
+    /* Maximum number of descriptors that `chanserv_spawn` passes on. */
+    chanserv_spawn_descriptors = 8,
+    /* Lowest descriptor for temporary copies. It is above all descriptors that a process inherits. */
+    chanserv_spawn_lowest_copy = 64
+};
+
+/*
+ * Starts a program in a process group of its own, with default handling of all signals and an empty signal mask.
+ *
+ * The program gets the `count` descriptors as 0, 1, 2, … and no others; -1 stands for /dev/null. Its working folder is
+ * `folder`, or that of this process if `folder` is NULL. Returns 0 or an error number.
+ */
+static inline int chanserv_spawn(pid_t *process, const char *program, char *const arguments[],
+                                 char *const environment[], const int descriptors[], int count, const char *folder) {
+    if (count > chanserv_spawn_descriptors) return E2BIG;
+    int copies[chanserv_spawn_descriptors];
+    int copied = 0;
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    int code = 0;
+    for (int number = 0; number < count && code == 0; number++) {
+        if (descriptors[number] < 0) {
+            code = posix_spawn_file_actions_addopen(&actions, number, "/dev/null", O_RDWR, 0);
+            continue;
+        }
+        /*
+         * Without the copy, a descriptor could be overwritten before it is passed on: descriptor 4 may become 3 while 3
+         * becomes 4.
+         */
+        int copy = fcntl(descriptors[number], F_DUPFD_CLOEXEC, chanserv_spawn_lowest_copy);
+        if (copy < 0) {
+            /* If the limit of open files is below that number, the system reports EINVAL. */
+            code = errno == EINVAL ? EMFILE : errno;
+        } else {
+            copies[copied++] = copy;
+            code = posix_spawn_file_actions_adddup2(&actions, copy, number);
+        }
+    }
+    if (code == 0) code = posix_spawn_file_actions_addclosefrom_np(&actions, count);
+    if (code == 0 && folder) code = posix_spawn_file_actions_addchdir_np(&actions, folder);
+
+    sigset_t signals;
+    sigemptyset(&signals);
+    posix_spawnattr_setsigmask(&attributes, &signals);
+    sigfillset(&signals);
+    posix_spawnattr_setsigdefault(&attributes, &signals);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    if (code == 0) code = posix_spawn(process, program, &actions, &attributes, arguments, environment);
+
+    for (int index = 0; index < copied; index++) close(copies[index]);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return code;
 }
 
 /* Creates a pipe whose ends are close-on-exec from the start. */
-static inline int chanserv_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, 02000000 /* O_CLOEXEC */); }
+static inline int chanserv_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, O_CLOEXEC); }
 
 /*
  * Closes all descriptors of this process from 3 on in programs that it will start. Before Linux 5.11 this does nothing,
@@ -75,7 +131,6 @@ static inline int chanserv_memfd_create(const char *name) {
 
 /* Seals the size and the set of seals of the file and, unless it stays writable, its content. */
 static inline int chanserv_memfd_seal(int memfd, int stays_writable) {
-    extern int fcntl(int, int, ...);
     return fcntl(memfd, 1033 /* F_ADD_SEALS */, 1 | 2 | 4 | (stays_writable ? 0 : 8));
 }
 

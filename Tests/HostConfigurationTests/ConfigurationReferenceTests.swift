@@ -34,11 +34,12 @@ import Testing
         let name = "chanserv.yaml"
         var lines = try text(name).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         // An option of a worker is shown at the first plugin, those of a route under `defaults`.
-        let sections = ["node": "node:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:"]
+        let sections = ["node": "node:", "log": "log:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:"]
         for (table, rows) in ConfigurationReference.tables {
             guard let section = sections[table] else { continue }
             let start = try #require(lines.firstIndex(of: section))
-            for row in rows {
+            // The long list of variables leaves no room for a comment.
+            for row in rows where row.keys != ["environment"] || table == "node" {
                 let key = try #require(row.keys.last)
                 // Of several options with one name, the line under the right parent.
                 let from =
@@ -47,17 +48,15 @@ import Testing
                 let index = try #require(
                     lines[from...].firstIndex { Self.content($0).hasPrefix("\(key):") }, "\(row.keys) is not shown")
                 let (setting, comment) = Self.parts(lines[index])
-                let summary = row.summary.replacing("`", with: "")
                 if updates {
                     let padding = String(repeating: " ", count: max(2, 34 - setting.count))
-                    lines[index] = setting + padding + "# " + summary
+                    lines[index] = setting + padding + "# " + row.summary
                 } else {
-                    #expect(comment.hasPrefix(summary), "\(row.keys)")
-                    #expect(lines[index].count <= 120)
+                    #expect(comment == row.summary, "\(row.keys)")
                 }
                 let isCommentedOut = setting.trimmingCharacters(in: .whitespaces).hasPrefix("#")
-                if isCommentedOut, row.defaultText != "none", !row.isRequired {
-                    #expect(setting.hasSuffix("\(key): \(row.defaultText)"), "\(row.keys)")
+                if isCommentedOut, row.value != "none", !row.isRequired {
+                    #expect(setting.hasSuffix("\(key): \(row.value)"), "\(row.keys)")
                 }
             }
         }

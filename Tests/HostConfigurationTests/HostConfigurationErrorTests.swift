@@ -64,12 +64,12 @@ private func with(_ more: String) -> String {
     @Test(arguments: [
         (
             "node: 5",
-            "1:7: expected a mapping with the node (listen, join, role, environment, drain, limits, control), "
+            "1:7: expected a mapping with the node (listen, join, role, environment, drain, control, limits), "
                 + "found the integer 5"
         ),
         (
             "node: {colour: 1}",
-            "1:8: unknown key 'colour' (known: listen, join, role, environment, drain, limits, control)"
+            "1:8: unknown key 'colour' (known: listen, join, role, environment, drain, control, limits)"
         ),
         (
             "node: {role: ruter}",
@@ -183,19 +183,19 @@ private func with(_ more: String) -> String {
             "[]",
             "1:11: expected a mapping with the defaults "
                 + "(compression, timeouts, error_mass, drain, batch_size, limits, "
-                + "isolation, processes, call_budget, kill_after, heartbeat_timeout, startup, preflight, nice, environment), found a list"
+                + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment), found a list"
         ),
         (
             "{vaddr: a}",
             "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, "
-                + "isolation, processes, call_budget, kill_after, heartbeat_timeout, startup, preflight, nice, environment)"
+                + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment)"
         ),
         ("{compression: 'true'}", "1:25: expected true or false, found the text 'true'"),
         ("{compression: yes}", "1:25: expected true or false, found the text 'yes'"),
         (
             "{timeouts: 30s}",
-            "1:22: expected a mapping with timeouts (serving, sourcing, master_read, master_write, "
-                + "frame_write, chan_accept), found the text '30s'"
+            "1:22: expected a mapping with timeouts (serving, sourcing, chan_accept, master_read, "
+                + "master_write, frame_write), found the text '30s'"
         ),
         ("{timeouts: {servin: 1s}}", "1:23: unknown key 'servin'; did you mean 'serving'?"),
         ("{timeouts: {serving: 0}}", "1:32: the timeout must be more than 0"),
@@ -246,8 +246,8 @@ private func with(_ more: String) -> String {
         ("plugins: []\n", "1:10: expected a mapping from names to plugins, found a list"),
         (
             "plugins: {e: e.so}\n",
-            "1:14: expected a mapping with a plugin (path, sha256, threads, inline, config, limits, isolation, processes, "
-                + "call_budget, kill_after, heartbeat_timeout, startup, preflight, nice, environment), found the text 'e.so'"
+            "1:14: expected a mapping with a plugin (path, sha256, threads, inline, config, isolation, call_budget, "
+                + "startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment, limits), found the text 'e.so'"
         ),
         ("plugins: {e: }\n", "1:11: the plugin 'e' needs the key 'path'"),
         ("plugins: {e: {path: [a]}}\n", "1:21: expected a path, found a list"),

@@ -59,8 +59,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("{path: e.so, isolation: thread}", "2:38: expected host or process, found 'thread'"),
-        ("{path: e.so, isolation: [process]}", "2:38: expected host or process, found a list"),
+        ("{path: e.so, isolation: thread}", "2:38: unknown isolation 'thread' (known: host, process)"),
+        ("{path: e.so, isolation: [process]}", "2:38: expected an isolation (host, process), found a list"),
         ("{path: e.so, processes: 2}", "2:27: 'processes' needs 'isolation: process'"),
         ("{path: e.so, limits: {cpu: 1s}}", "2:27: 'limits' needs 'isolation: process'"),
         ("{path: e.so, isolation: process, processes: 0}", "2:58: 0 is not from 1 to 256"),

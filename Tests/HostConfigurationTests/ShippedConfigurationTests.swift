@@ -32,7 +32,8 @@ import Testing
         // Options that are commented out under `node` and `defaults` show their defaults. `environment` has none.
         let uncommented = text.split(separator: "\n", omittingEmptySubsequences: false)
             .prefix { !$0.hasPrefix("# Libraries") }
-            .filter { $0.hasPrefix("  # ") && !$0.contains("environment:") }
+            .filter { !$0.hasPrefix("  # access:") }
+            .filter { $0.hasPrefix("  # ") && !$0.contains("environment:") && !$0.contains(" name:") }
             .map { "  " + $0.dropFirst(4) }
         let index = try #require(uncommented.firstIndex { $0.contains("compression:") })
         let shown =

@@ -1,3 +1,4 @@
+import CProcess
 import Foundation
 import Testing
 
@@ -38,15 +39,10 @@ package final class ChildProcess: Sendable {
         _ program: String, _ arguments: [String], folder: String? = nil, input: Data? = nil,
         errors errorHandle: FileHandle? = nil, keepsOutput: Bool = true
     ) throws {
-        // `posix_spawn` cannot change the working directory: a shell does, and `exec` replaces it.
-        let command = folder.map { ["/bin/sh", "-c", #"cd "$0" && exec "$@""#, $0, program] } ?? [program]
-        let (inputPipe, outputPipe, errorPipe, pid) = try Self.spawning.withLock {
-            let (input, output, errors) = (try Self.pipe(), try Self.pipe(), try Self.pipe())
-            let pid = try Self.spawn(
-                command + arguments, input: input.reader, output: output.writer, errors: errorHandle ?? errors.writer)
-            return (input, output, errors, pid)
-        }
-        self.pid = pid
+        let (inputPipe, outputPipe, errorPipe) = (try Self.pipe(), try Self.pipe(), try Self.pipe())
+        pid = try Self.spawn(
+            program, arguments, folder: folder,
+            [inputPipe.reader, outputPipe.writer, errorHandle ?? errorPipe.writer])
         for handle in [inputPipe.reader, outputPipe.writer, errorPipe.writer] { try handle.close() }
         if keepsOutput {
             output.follow(outputPipe.reader)
@@ -173,52 +169,26 @@ package final class ChildProcess: Sendable {
                 + String(decoding: errors.soFar, as: UTF8.self))
     }
 
-    /// Serializes starts. A program that starts between `pipe` and `FD_CLOEXEC` would inherit the pipe.
-    private static let spawning = NSLock()
-
     private static func pipe() throws -> (reader: FileHandle, writer: FileHandle) {
         var ends: [Int32] = [0, 0]
-        guard Foundation.pipe(&ends) == 0, ends.allSatisfy({ fcntl($0, F_SETFD, FD_CLOEXEC) == 0 }) else {
+        guard chanserv_pipe(&ends) == 0 else {
             throw Failure(description: "cannot create a pipe: \(String(cString: strerror(errno)))")
         }
         let handles = ends.map { FileHandle(fileDescriptor: $0, closeOnDealloc: true) }
         return (handles[0], handles[1])
     }
 
-    private static func highestDescriptor() throws -> Int32 {
-        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap { Int32($0) }.max() ?? 3
-    }
-
     private static func spawn(
-        _ arguments: [String], input: FileHandle, output: FileHandle, errors: FileHandle
+        _ program: String, _ arguments: [String], folder: String?, _ handles: [FileHandle]
     ) throws -> pid_t {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        for (number, handle) in [input, output, errors].enumerated() {
-            posix_spawn_file_actions_adddup2(&actions, handle.fileDescriptor, Int32(number))
-        }
-        // Not all descriptors of the tests are close-on-exec, for example those of network connections. An inherited
-        // one would keep a port in use or a link alive.
-        for descriptor in 3...(try highestDescriptor() + 256) {
-            posix_spawn_file_actions_addclose(&actions, descriptor)
-        }
-        // SIGPIPE has its default action, as if a shell had started the program. The tests may ignore it.
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var defaults = sigset_t()
-        sigemptyset(&defaults)
-        sigaddset(&defaults, SIGPIPE)
-        posix_spawnattr_setsigdefault(&attributes, &defaults)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
-
-        let strings = arguments.map { strdup($0) }
+        let strings = ([program] + arguments).map { strdup($0) }
         defer { for string in strings { free(string) } }
+        let descriptors = handles.map(\.fileDescriptor)
         var pid: pid_t = 0
-        let code = posix_spawn(&pid, arguments[0], &actions, &attributes, strings + [nil], environ)
+        let code = chanserv_spawn(
+            &pid, program, strings + [nil], environ, descriptors, Int32(descriptors.count), folder)
         guard code == 0 else {
-            throw Failure(description: "cannot start \(arguments[0]): \(String(cString: strerror(code)))")
+            throw Failure(description: "cannot start \(program): \(String(cString: strerror(code)))")
         }
         return pid
     }

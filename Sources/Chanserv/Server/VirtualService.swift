@@ -385,13 +385,24 @@ public final class VirtualService: Sendable {
             return .accepted
         case .wait: return .accepted
         case .refuse(let reason, let message):
-            totals.addRefusal(reason)
+            refused(connection, reason, message)
             return .refused(message)
         case .drop: preconditionFailure("a request that has just arrived is not queued")
         }
     }
 
     private var refusalReason: RefusalReason { storage.withLockedValue { $0.refusalReason } }
+
+    /// Counts and logs a refused request.
+    private func refused(_ connection: any Connection, _ reason: RefusalReason, _ message: String) {
+        totals.addRefusal(reason)
+        guard open.log.isOn else { return }
+        open.log.record(
+            RequestSummary(
+                id: nil, vAddr: vAddr, client: connection.peerDescription,
+                clientAddress: connection.takeContext().peerAddress, result: .refused,
+                reason: "\(reason.rawValue): \(message)"))
+    }
 
     private var busy: String { "busy: \(vAddr) takes no requests at the moment" }
 
@@ -444,7 +455,7 @@ public final class VirtualService: Sendable {
                 scope.start()
                 step.connection.callDelegateSoon()
             case .refuse(let reason, let message):
-                totals.addRefusal(reason)
+                refused(step.connection, reason, message)
                 step.connection.fail(message)
             case .drop: step.connection.close()
             case .wait: return
@@ -458,7 +469,7 @@ public final class VirtualService: Sendable {
             return storage.waiting
         }
         for connection in waiting {
-            totals.addRefusal(reason)
+            refused(connection, reason, message)
             connection.fail(message)
         }
     }

@@ -20,6 +20,9 @@ enum StatusText {
             let parts = generations.map { "\($0.requests) of generation \($0.generation)" }
             text += "\nolder requests: \(parts.joined(separator: ", "))\n"
         }
+        if let log = report.accessLog, log.lost > 0 {
+            text += "\naccess log \(log.path.visible): \(log.lost) of \(log.lost + log.written) lines were lost\n"
+        }
         let (copies, reloads) = (report.retained.copies, report.reloads)
         text += "\nlibraries in memory: \(copies), \(ByteCount(report.retained.bytes)); reloads: "
         text += "\(reloads.changed) changed, \(reloads.unchanged) unchanged, \(reloads.refused) refused\n"
@@ -51,12 +54,13 @@ enum StatusText {
             }
     }
 
-    /// Returns the number of refused requests, with the reasons if there are any: `3: 2 busy, 1 withdrawn`.
+    /// Returns the number of refused requests, by reason if there are any: `2 busy, 1 withdrawn`.
     private static func refused(_ route: StatusReport.Route) -> String {
-        let (counts, total) = (route.refused, route.requestsRefused)
+        let total = route.requestsRefused
+        guard let counts = route.refused else { return "\(total)" }
         let reasons = [(counts.busy, "busy"), (counts.withdrawn, "withdrawn"), (counts.draining, "draining")]
             .filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
-        return reasons.isEmpty ? "\(total)" : "\(total): \(reasons.joined(separator: ", "))"
+        return reasons.isEmpty ? "\(total)" : reasons.joined(separator: ", ")
     }
 
     private static func state(_ route: StatusReport.Route) -> String {

@@ -16,6 +16,8 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package var plugins: [Plugin]
     package var retained: Retained
     package var reloads: Reloads
+    /// `nil` without a file.
+    package var accessLog: AccessLog?
     /// `nil` before the first reload.
     package var lastReload: LastReload?
     /// `nil` unless the host is stopping.
@@ -27,8 +29,15 @@ package struct StatusReport: Codable, Sendable, Hashable {
         case generation
         case requestsByGeneration = "requests_by_generation"
         case routes, plugins, retained, reloads
+        case accessLog = "access_log"
         case lastReload = "last_reload"
         case stopping
+    }
+
+    package struct AccessLog: Codable, Sendable, Hashable {
+        package var path: String
+        package var written: Int
+        package var lost: Int
     }
 
     package struct Stopping: Codable, Sendable, Hashable {
@@ -72,7 +81,8 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var requestsOpen: Int
         package var requestsTotal: Int
         package var requestsRefused: Int
-        package var refused: Refused
+        /// Missing in the answer of an older host.
+        package var refused: Refused?
         package var sourcesWaiting: Int
         package var sourcesOpen: Int
         package var sourcesTotal: Int
@@ -198,6 +208,7 @@ extension StatusReport {
         retained = Retained(copies: status.retainedCopies, bytes: status.retainedBytes)
         reloads = Reloads(
             changed: status.reloads.changed, unchanged: status.reloads.unchanged, refused: status.reloads.refused)
+        accessLog = status.accessLog.map { AccessLog(path: $0.path, written: $0.written, lost: $0.lost) }
         lastReload = status.lastReload.map {
             LastReload(ageMilliseconds: $0.age.wholeMilliseconds, outcome: $0.outcome)
         }
@@ -227,7 +238,7 @@ extension StatusReport.Route {
             vaddr: route.vAddr, plugin: route.plugin, digest: route.digest, state: state,
             withdrawnMilliseconds: remaining,
             requestsOpen: counters.requestsOpen, requestsTotal: counters.requestsTotal,
-            requestsRefused: counters.requestsRefused, refused: Refused(counters.refused),
+            requestsRefused: counters.requestsRefused, refused: StatusReport.Refused(counters.refused),
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
             failures: counters.failures, errorMass: counters.errorMass)

@@ -54,7 +54,7 @@ package struct AstraNetHostNetwork: HostNetwork {
 
     package var hostID: String? { "\(node.id)" }
 
-    package var links: [HostLink] { node.links.map(HostLink.init) }
+    package var links: [HostLink] { node.linkList.map(HostLink.init) }
 
     package func listen(at address: HostAddress) async throws -> HostAddress {
         let bound: SocketAddress

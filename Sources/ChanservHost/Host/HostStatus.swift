@@ -25,10 +25,21 @@ public struct HostStatus: Sendable, Hashable {
     public var reloads: Reloads
     /// The last reload; `nil` before the first.
     public var lastReload: LastReload?
+    /// The access log; `nil` if there is none or it is a part of the host's log.
+    public var accessLog: AccessLog?
     /// The time since the host became ready; `nil` before.
     public var uptime: Duration?
     /// The stop in progress; `nil` before.
     public var stop: Stop?
+
+    /// The file with a line for each request.
+    public struct AccessLog: Sendable, Hashable {
+        public var path: String
+        /// Lines that were written.
+        public var written: Int
+        /// Lines that were lost because a write failed or was too slow.
+        public var lost: Int
+    }
 
     /// A stop of the host that waits for open requests.
     public struct Stop: Sendable, Hashable {

@@ -37,6 +37,9 @@ public actor PluginHost {
     /// The service manager that started this process, e.g. systemd; it receives state changes.
     let manager: ServiceManager?
     var watchdog: Task<Void, Never>?
+    /// The file of the access log; `nil` without one.
+    var accessLog: AccessLogFile?
+    let accessLogFormat: AccessLogFormat
     /// The control socket; `nil` if the configuration has none.
     var control: ControlServer?
     /// Former control sockets whose files were removed, for as long as they have connections.
@@ -75,23 +78,32 @@ public actor PluginHost {
     ///   - program: the `chanserv` executable. The host starts it for plugins with `isolation: process`, and to try
     ///     libraries out before it loads them. `nil`, the default, does neither.
     ///   - manager: receives the states ready, reloading and stopping. None by default.
-    public init(configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil) {
-        self.init(configurationFile: configurationFile, logger: logger, program: program, manager: manager) {
+    ///   - accessLogFormat: the format of the file of `log.access`.
+    public init(
+        configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil,
+        accessLogFormat: AccessLogFormat = .text
+    ) {
+        self.init(
+            configurationFile: configurationFile, logger: logger, program: program, manager: manager,
+            accessLogFormat: accessLogFormat
+        ) {
             AstraNetHostNetwork($0, logger: $1)
         }
     }
 
-    /// As ``init(configurationFile:logger:program:manager:)``, with a network of the caller.
+    /// As ``init(configurationFile:logger:program:manager:accessLogFormat:)``, with a network of the caller.
     ///
     /// - Parameter network: called once at the start with the `node` section.
     public init(
         configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil,
+        accessLogFormat: AccessLogFormat = .text,
         network: @escaping @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
     ) {
         file = configurationFile
         self.logger = logger
         self.program = program
         self.manager = manager
+        self.accessLogFormat = accessLogFormat
         makeNetwork = network
         threads = PluginThreads(name: "plugin", limit: PluginThreads.defaultSharedLimit)
         store = PluginStore(threads: threads, logger: logger)
@@ -138,6 +150,11 @@ public actor PluginHost {
         }
         if let name = configuration.node.name { logger[metadataKey: "node"] = "\(name)" }
         warn(configuration.warnings.map(\.description))
+        do throws(ConfigurationError) {
+            use(try await openAccessLog(of: configuration))
+        } catch {
+            return HostError(.badConfiguration, [error.description])
+        }
         let network = makeNetwork(configuration.node, logger)
         self.network = network
 
@@ -227,6 +244,9 @@ public actor PluginHost {
                 + draining.map { HostStatus.Instance($0, in: table.open, isDraining: true) },
             retainedCopies: store.statistics.copies, retainedBytes: store.statistics.bytes, reloads: reloadCounts,
             lastReload: lastReload.map { HostStatus.LastReload(outcome: $0.outcome, age: $0.time.duration(to: .now)) },
+            accessLog: accessLog.map {
+                HostStatus.AccessLog(path: $0.path, written: $0.counts.written, lost: $0.counts.lost)
+            },
             uptime: readySince.map { $0.duration(to: .now) },
             stop: stopping.map {
                 HostStatus.Stop(

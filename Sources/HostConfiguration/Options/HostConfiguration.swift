@@ -6,6 +6,8 @@ public struct HostConfiguration: Sendable, Hashable {
     public var folder: String
     /// The `node` section.
     public var node: Node
+    /// The `log` section.
+    public var log = Log()
     /// The entries of `plugins`, in the order of the file.
     public var plugins: [Plugin]
     /// The entries of `routes`, in the order of the file. No two have the same ``Route/vAddr``.
@@ -14,7 +16,7 @@ public struct HostConfiguration: Sendable, Hashable {
     public var warnings: [ConfigurationError]
 
     /// The host's node in the mesh.
-    public struct Node: Sendable {
+    public struct Node: Sendable, Hashable {
         /// The name of the host (`name`), for people. None by default.
         public var name: String?
         /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default. Port 0 means any free
@@ -33,15 +35,34 @@ public struct HostConfiguration: Sendable, Hashable {
         /// The Unix socket for `chanserv status` and similar commands (`control`), an absolute path. None by default.
         public var control: String?
         /// The position of ``control``.
-        public var controlLocation: ConfigurationLocation?
+        @NotCompared public var controlLocation: ConfigurationLocation? = nil
         /// The positions of the addresses in ``listen``. The default address has none.
-        public var listenLocations: [HostAddress: ConfigurationLocation] = [:]
+        @NotCompared public var listenLocations: [HostAddress: ConfigurationLocation] = [:]
 
         public init() {}
     }
 
+    /// What the host logs.
+    public struct Log: Sendable, Hashable {
+        /// Where one line for each request goes (`access`).
+        public var access = AccessLog.off
+        /// The position of ``access``.
+        @NotCompared public var accessLocation: ConfigurationLocation? = nil
+
+        public init() {}
+    }
+
+    /// The place of the access log.
+    public enum AccessLog: Sendable, Hashable {
+        case off
+        /// Lines of the host's own log.
+        case log
+        /// A file, by its absolute path.
+        case file(String)
+    }
+
     /// A library that can serve routes.
-    public struct Plugin: Sendable {
+    public struct Plugin: Sendable, Hashable {
         /// The key of the entry, which routes refer to.
         public var name: String
         /// The library's file (`path`), absolute.
@@ -58,16 +79,16 @@ public struct HostConfiguration: Sendable, Hashable {
         /// The configuration (`config`) of the plugin, before a route's is merged over it.
         public var configuration: PluginConfiguration
         /// The position of the key.
-        public var location: ConfigurationLocation
+        @NotCompared public var location: ConfigurationLocation
         /// The position of the path, for errors about the file.
-        public var pathLocation: ConfigurationLocation
+        @NotCompared public var pathLocation: ConfigurationLocation
 
         /// The default of ``threads``.
         public static let defaultThreads = 16
     }
 
     /// A virtual address and the plugin that serves it.
-    public struct Route: Sendable {
+    public struct Route: Sendable, Hashable {
         /// The name that clients request (`vaddr`), without the environment.
         public var vAddr: String
         /// The ``Plugin/name`` of the plugin that serves the route (`plugin`). The plugin exists.
@@ -77,9 +98,9 @@ public struct HostConfiguration: Sendable, Hashable {
         /// The options of `defaults` with the route's own merged over them.
         public var options: RouteOptions
         /// The position of the entry.
-        public var location: ConfigurationLocation
+        @NotCompared public var location: ConfigurationLocation
         /// The position of the virtual address.
-        public var vAddrLocation: ConfigurationLocation
+        @NotCompared public var vAddrLocation: ConfigurationLocation
     }
 
     /// Returns the plugin with this name.
@@ -89,58 +110,4 @@ public struct HostConfiguration: Sendable, Hashable {
 
     /// The file that `serve` and `check` read by default.
     public static let defaultFile = "chanserv.yaml"
-}
-
-/// Equality ignores positions.
-extension HostConfiguration.Node: Hashable {
-    public static func == (left: Self, right: Self) -> Bool {
-        left.name == right.name && left.listen == right.listen && left.join == right.join && left.environment == right.environment
-            && left.role == right.role && left.limits == right.limits && left.drain == right.drain
-            && left.control == right.control
-    }
-
-    public func hash(into hasher: inout Hasher) {
-        hasher.combine(name)
-        hasher.combine(listen)
-        hasher.combine(join)
-        hasher.combine(environment)
-        hasher.combine(role)
-        hasher.combine(limits)
-        hasher.combine(drain)
-        hasher.combine(control)
-    }
-}
-
-/// Equality ignores positions, so that a reload detects only real changes.
-extension HostConfiguration.Plugin: Hashable {
-    public static func == (left: Self, right: Self) -> Bool {
-        left.name == right.name && left.path == right.path && left.sha256 == right.sha256
-            && left.threads == right.threads && left.allowsInline == right.allowsInline
-            && left.isolation == right.isolation && left.configuration == right.configuration
-    }
-
-    public func hash(into hasher: inout Hasher) {
-        hasher.combine(name)
-        hasher.combine(path)
-        hasher.combine(sha256)
-        hasher.combine(threads)
-        hasher.combine(allowsInline)
-        hasher.combine(isolation)
-        hasher.combine(configuration)
-    }
-}
-
-/// Equality ignores positions, so that a reload detects only real changes.
-extension HostConfiguration.Route: Hashable {
-    public static func == (left: Self, right: Self) -> Bool {
-        left.vAddr == right.vAddr && left.plugin == right.plugin && left.configuration == right.configuration
-            && left.options == right.options
-    }
-
-    public func hash(into hasher: inout Hasher) {
-        hasher.combine(vAddr)
-        hasher.combine(plugin)
-        hasher.combine(configuration)
-        hasher.combine(options)
-    }
 }

@@ -69,7 +69,7 @@ extension HostConfiguration {
         return configuration
     }
 
-    static let rootKeys = ["node", "defaults", "plugins", "routes"]
+    static let rootKeys = ["node", "log", "defaults", "plugins", "routes"]
 }
 
 extension ConfigurationReader {
@@ -80,6 +80,8 @@ extension ConfigurationReader {
         let entries = entries(root, "the configuration", known: HostConfiguration.rootKeys)
         var node = HostConfiguration.Node()
         if let entry = entries["node"] { _ = section(entry.value, ConfigurationSchema.node, into: &node) }
+        var log = HostConfiguration.Log()
+        if let entry = entries["log"] { _ = section(entry.value, ConfigurationSchema.log, into: &log) }
         var defaults = (routes: RouteOptions(), plugins: IsolationOptions())
         if let entry = entries["defaults"] { _ = section(entry.value, ConfigurationSchema.defaults, into: &defaults) }
         let (plugins, names) =
@@ -91,7 +93,7 @@ extension ConfigurationReader {
         let routes = entries["routes"].map { self.routes($0.value, context) } ?? []
         checkRole(node.role, entries["node"]?.value, routes)
         return HostConfiguration(
-            file: file, folder: folder, node: node, plugins: plugins, routes: routes,
+            file: file, folder: folder, node: node, log: log, plugins: plugins, routes: routes,
             warnings: warnings(
                 node, plugins, routes, at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))
     }

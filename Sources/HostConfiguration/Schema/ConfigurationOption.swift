@@ -7,13 +7,13 @@ struct ConfigurationOption<Target>: Sendable {
     let isRequired: Bool
     /// Reads the entry with this key into the target. Reports a wrong value and keeps the target then.
     let read: @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void
-    /// Returns the rows of the reference. A section has one for each of its keys.
-    let rows: @Sendable (_ defaults: Target) -> [OptionRow]
+    /// Returns the option with its value in the target. A section returns all of its options.
+    let rows: @Sendable (Target) -> [OptionRow]
 
     private init(
         key: String, isRequired: Bool = false,
         read: @escaping @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void,
-        rows: @escaping @Sendable (_ defaults: Target) -> [OptionRow]
+        rows: @escaping @Sendable (Target) -> [OptionRow]
     ) {
         self.key = key
         self.isRequired = isRequired
@@ -37,11 +37,11 @@ struct ConfigurationOption<Target>: Sendable {
             read: { reader, entry, target in
                 if let value = reader.value(entry, type) { target[keyPath: path] = value }
             },
-            rows: { defaults in
+            rows: { target in
                 [
                     OptionRow(
                         keys: [key], type: type.name, isRequired: required,
-                        defaultText: type.text(defaults[keyPath: path]), summary: summary,
+                        value: type.text(target[keyPath: path]), summary: summary,
                         details: details)
                 ]
             })
@@ -49,13 +49,13 @@ struct ConfigurationOption<Target>: Sendable {
 
     /// A key whose value needs the reader: a list with an error for each element, or a mapping of the plugin.
     init(
-        _ key: String, type: String, default defaultText: String, _ summary: String, _ details: String = "",
-        read: @escaping @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void
+        _ key: String, type: String, text: @escaping @Sendable (Target) -> String, _ summary: String,
+        _ details: String = "", read: @escaping @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void
     ) {
-        self.init(key: key, read: read) { _ in
+        self.init(key: key, read: read) { target in
             [
                 OptionRow(
-                    keys: [key], type: type, isRequired: false, defaultText: defaultText, summary: summary,
+                    keys: [key], type: type, isRequired: false, value: text(target), summary: summary,
                     details: details)
             ]
         }
@@ -68,8 +68,8 @@ struct ConfigurationOption<Target>: Sendable {
             read: { reader, entry, target in
                 _ = reader.section(entry.value, section, into: &target[keyPath: path])
             },
-            rows: { defaults in
-                section.options.flatMap { $0.rows(defaults[keyPath: path]) }.map { $0.under(key) }
+            rows: { target in
+                section.options.flatMap { $0.rows(target[keyPath: path]) }.map { $0.under(key) }
             })
     }
 
@@ -108,15 +108,15 @@ struct OptionSection<Target>: Sendable {
     var keys: [String] { options.map(\.key) }
 }
 
-/// An option in the reference.
+/// An option with a value. In the reference, this is the default.
 package struct OptionRow: Sendable, Hashable {
     /// The keys from the section's own to the option's: `["limits", "buffer"]`.
     package var keys: [String]
     /// The type and the bounds of the value.
     package var type: String
     package var isRequired: Bool
-    /// The default in the notation of the file; `none` if there is none.
-    package var defaultText: String
+    /// The value in the notation of the file; `none` if there is none.
+    package var value: String
     /// A short phrase, without a full stop.
     package var summary: String
     /// Further sentences; may be empty.
@@ -127,6 +127,16 @@ package struct OptionRow: Sendable, Hashable {
         var row = self
         row.keys.insert(key, at: 0)
         return row
+    }
+}
+
+extension HostConfiguration.Node {
+    /// Returns the options with another value than in `previous`, in the order of the reference.
+    package func changes(since previous: Self) -> [(key: String, value: String, previous: String)] {
+        let options = ConfigurationSchema.node.options
+        return zip(options.flatMap { $0.rows(self) }, options.flatMap { $0.rows(previous) })
+            .filter { $0.value != $1.value }
+            .map { ($0.keys.joined(separator: "."), $0.value, $1.value) }
     }
 }
 
@@ -143,6 +153,7 @@ package enum ConfigurationReference {
             vAddrLocation: nowhere)
         return [
             ("node", ConfigurationSchema.node.options.flatMap { $0.rows(HostConfiguration.Node()) }),
+            ("log", ConfigurationSchema.log.options.flatMap { $0.rows(HostConfiguration.Log()) }),
             ("defaults", ConfigurationSchema.routeOptions.flatMap { $0.rows(RouteOptions()) }),
             (
                 "plugins",
@@ -161,9 +172,10 @@ package enum ConfigurationReference {
     /// Returns a table in Markdown.
     package static func markdown(_ rows: [OptionRow]) -> String {
         let lines = rows.map { row in
-            let meaning = row.details.isEmpty ? "\(row.summary)." : "\(row.summary). \(row.details)"
-            let isCode = !row.isRequired && !["none", "empty"].contains(row.defaultText)
-            let shown = row.isRequired ? "required" : isCode ? "`\(row.defaultText)`" : row.defaultText
+            let summary = row.summary.prefix(1).uppercased() + row.summary.dropFirst() + "."
+            let meaning = row.details.isEmpty ? summary : "\(summary) \(row.details)"
+            let isCode = !row.isRequired && !["none", "empty"].contains(row.value)
+            let shown = row.isRequired ? "required" : isCode ? "`\(row.value)`" : row.value
             return "| `\(row.keys.joined(separator: "."))` | \(row.type) | \(shown) | \(meaning) |\n"
         }
         return "| key | type | default | meaning |\n|---|---|---|---|\n" + lines.joined()

@@ -11,8 +11,8 @@ extension ConfigurationSchema {
                 "Shown beside the host's id, which is new at each start. Nodes with a direct link learn it. Names need "
                     + "not be unique."),
             ConfigurationOption(
-                "listen", type: "address, or a list", default: "127.0.0.1:5555",
-                "one address or a list; port 0 selects a free port",
+                "listen", type: "address, or a list", text: { text($0.listen) },
+                "one address or a list: [127.0.0.1:5555, \"[::1]:5555\"]; port 0 selects a free port",
                 "The host accepts links there. The log line `ready` has the selected port.",
                 read: { reader, entry, node in
                     let (addresses, places) = reader.addresses(entry.value, portZero: true)
@@ -23,14 +23,16 @@ extension ConfigurationSchema {
                     node.listenLocations = places
                 }),
             ConfigurationOption(
-                "join", type: "address, or a list", default: "none", "nodes to link with",
+                "join", type: "address, or a list", text: { text($0.join) },
+                "nodes to link with, one or a list: router-1:10000",
                 "The host joins them again after a link is lost.",
                 read: { reader, entry, node in node.join = reader.addresses(entry.value, portZero: false).addresses }),
             ConfigurationOption(
-                "role", \.role, .oneOf(("a", "role")), "what the node does for other nodes", "See below."),
+                "role", \.role, .oneOf(("a", "role")), "or client, server, router: what the node does for other nodes",
+                "See below."),
             ConfigurationOption(
                 "environment", \.environment, ValueType.serviceName("an environment such as staging").optional,
-                "suffix of all virtual addresses", "`files` in `staging` is `files.staging` on the mesh."),
+                "suffix of all virtual addresses: files.staging"),
             ConfigurationOption(
                 "drain", \.drain, .duration, "time for open requests after SIGTERM or SIGINT",
                 "Then they are cancelled. `0` cancels at once, and a second signal exits at once. A service manager "
@@ -39,11 +41,15 @@ extension ConfigurationSchema {
             ConfigurationOption(
                 "control", \.control, ValueType.socketPath.optional,
                 "socket for `chanserv status`, `reload` and others",
-                "Also for `requests`, `cancel`, `drain` and `enable` ([control.md](control.md)). Only the host's user "
+                "Also for `requests`, `links`, `cancel`, `drain` and `enable` ([control.md](control.md)). Only the host's user "
                     + "and root can use it."),
             ConfigurationOption("limits", \.limits, nodeLimits),
         ],
         check: { _, entries, node in node.controlLocation = entries["control"]?.value.location })
+
+    private static func text(_ addresses: [HostAddress]) -> String {
+        addresses.isEmpty ? "none" : addresses.map(\.description).joined(separator: ", ")
+    }
 
     private static let nodeLimits = OptionSection<HostConfiguration.Node.Limits>(
         "the node's limits",

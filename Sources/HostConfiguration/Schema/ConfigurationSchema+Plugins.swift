@@ -21,16 +21,18 @@ extension ConfigurationSchema {
             "path", \.path, .path, required: true, "the library",
             "A regular file, not a symbolic link. Other users must not be able to write to it or to its folder."),
         ConfigurationOption(
-            "sha256", \.sha256, ValueType.sha256.optional, "refuse any other file",
+            "sha256", \.sha256, ValueType.sha256.optional, "refuse any other file; 64 hexadecimal digits",
             "`chanserv plugin pin FILE` prints the line."),
         ConfigurationOption(
             "threads", \.threads, .integer(1...1_024), "number of threads for a plugin that blocks",
             "For each instance. Other libraries share the host's plugin threads."),
         ConfigurationOption(
-            "inline", \.allowsInline, .boolean, "`false`: never call the plugin on an event loop",
-            "Even if it allows that (`CHANSERV_PLUGIN_INLINE`). A change replaces the instance."),
+            "inline", \.allowsInline, .boolean,
+            "`false`: never call the plugin on an event loop, even if it allows that",
+            "A plugin allows it with `CHANSERV_PLUGIN_INLINE`. A change replaces the instance."),
         ConfigurationOption(
-            "config", type: "mapping", default: "empty", "the plugin's own keys", "Numbers must be finite.",
+            "config", type: "mapping", text: { $0.configuration.json == "{}" ? "empty" : $0.configuration.json },
+            "the plugin's own keys", "Numbers must be finite.",
             read: { reader, entry, plugin in
                 plugin.configuration = PluginConfiguration(
                     reader.pluginConfiguration(entry.value), folder: reader.folder)
@@ -40,8 +42,8 @@ extension ConfigurationSchema {
     /// The keys of isolation for both kinds.
     static let isolation: [ConfigurationOption<IsolationOptions>] = [
         ConfigurationOption(
-            "isolation", \.isolation, .oneOf(("an", "isolation")), "`process`: workers run the plugin",
-            "A crash then ends the open requests in that process, not the host."),
+            "isolation", \.isolation, .oneOf(("an", "isolation")),
+            "`process`: workers run the plugin; a crash ends the open requests in that process"),
         ConfigurationOption(
             "call_budget", \.callBudget, .positiveDuration("budget"), "a call that takes longer is logged and counted",
             "Does not apply to libraries that block."),
@@ -65,10 +67,10 @@ extension ConfigurationSchema {
             ValueType.positiveDuration(
                 "timeout", minimum: (IsolationOptions.minimumHeartbeatTimeout, "processes report once a second"),
                 "a duration such as 30s, or none"
-            ).orNone, "a process that reports nothing for this time is killed",
+            ).orNone, "a process that reports nothing for this time is killed; at least 4s, or none",
             "Processes report once a second, whatever the plugin does. So one that does not report is stopped, or has "
                 + "no thread that runs. `none` is for debugging with breakpoints."),
-        ConfigurationOption("nice", \.nice, .integer(0...19), "added to the niceness of the host"),
+        ConfigurationOption("nice", \.nice, .integer(0...19), "added to the niceness of the host, 0 to 19"),
         ConfigurationOption(
             "environment", \.environment, .variableNames, "environment variables that the processes inherit",
             "They get no others. Not related to `node.environment`."),

@@ -12,7 +12,8 @@ extension ConfigurationSchema {
         ConfigurationOption(
             "plugin", \.plugin, .text("the name of a plugin"), required: true, "a name under `plugins`"),
         ConfigurationOption(
-            "config", type: "mapping", default: "empty", "merged over the configuration of the plugin",
+            "config", type: "mapping", text: { $0.configuration.json == "{}" ? "empty" : $0.configuration.json },
+            "merged over the configuration of the plugin",
             "Mappings are merged key by key at every depth; lists and other values are replaced. `null` (`~`) removes "
                 + "a key.",
             read: { reader, entry, route in
@@ -61,7 +62,7 @@ extension ConfigurationSchema {
         [
             ConfigurationOption(
                 "limit", \.limit, ValueType.integer(1...1_000_000, "an integer, or none").orNone,
-                "failures in a row after which the route is withdrawn",
+                "failures in a row after which the route is withdrawn, or none",
                 "Clients then use other hosts. One success resets the count."),
             ConfigurationOption(
                 "pause", \.pause, .positiveDuration("pause"), "time until one request is let through as a probe",

@@ -170,8 +170,10 @@ extension ValueType where Value: RawRepresentable & CaseIterable & Sendable, Val
         return ValueType(
             names.map { "`\($0)`" }.joined(separator: " or "),
             parse: { (node, _) throws(ConfigurationError) in
-                let text = try node.string("\(noun.article) \(noun.name) (\(known))")
+                let expected = "\(noun.article) \(noun.name) (\(known))"
+                let text = try node.string(expected)
                 guard let value = Value(rawValue: text) else {
+                    guard node.isShown else { throw node.mismatch(expected) }
                     let hint = NearestKey.hint(text, among: names)
                     throw ConfigurationError(
                         "unknown \(noun.name) \(quoted(text))" + (hint.isEmpty ? " (known: \(known))" : hint),

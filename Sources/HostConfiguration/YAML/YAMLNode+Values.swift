@@ -72,7 +72,7 @@ extension YAMLNode {
     }
 
     /// Whether messages may show the value.
-    private var isShown: Bool {
+    var isShown: Bool {
         if case .scalar(let scalar) = content { scalar.shown == nil } else { true }
     }
 

@@ -1,3 +1,4 @@
+import CProcess
 import Glibc
 import NIOConcurrencyHelpers
 
@@ -16,26 +17,6 @@ final class SpawnedProcess: Sendable {
     init(_ program: String, _ arguments: [String]) throws(SystemError) {
         let input = try Pipe()
         let output = try Pipe()
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, input.reader, STDIN_FILENO)
-        posix_spawn_file_actions_adddup2(&actions, output.writer, STDOUT_FILENO)
-        posix_spawn_file_actions_adddup2(&actions, output.writer, STDERR_FILENO)
-
-        // The child starts with default signal handling and an empty signal mask, independently of this process.
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        for signal in [SIGHUP, SIGINT, SIGTERM, SIGPIPE] { sigaddset(&signals, signal) }
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        posix_spawnattr_setpgroup(&attributes, 0)
-        posix_spawnattr_setflags(
-            &attributes, Int16(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP))
-
         defer {
             close(input.reader)
             close(output.writer)
@@ -43,7 +24,8 @@ final class SpawnedProcess: Sendable {
         let strings = ([program] + arguments).map { strdup($0) }
         defer { for string in strings { free(string) } }
         var id: pid_t = 0
-        let code = posix_spawn(&id, program, &actions, &attributes, strings + [nil], environ)
+        let code = chanserv_spawn(
+            &id, program, strings + [nil], environ, [input.reader, output.writer, output.writer], 3, nil)
         guard code == 0 else {
             close(input.writer)
             close(output.reader)
@@ -61,9 +43,8 @@ final class SpawnedProcess: Sendable {
 
         init() throws(SystemError) {
             var ends: [Int32] = [0, 0]
-            guard pipe(&ends) == 0 else { throw SystemError("cannot create a pipe") }
+            guard chanserv_pipe(&ends) == 0 else { throw SystemError("cannot create a pipe") }
             (reader, writer) = (ends[0], ends[1])
-            for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         }
     }
 

@@ -62,6 +62,8 @@ package final class OpenRequests: Sendable {
     }
 
     let surroundings: NetworkEnvironment
+    /// Receives the end of each request.
+    package let log = RequestLog()
     private let lastID = Atomic<UInt64>(0)
     private let storage = NIOLockedValueBox(Storage())
 

@@ -82,6 +82,8 @@ public struct ReloadChanges: Codable, Sendable, Hashable {
     public var retired: [String] = []
     /// The changed keys of `node` whose new values are in force.
     public var node: [String] = []
+    /// The changed keys of `log`; `nil` if there are none.
+    public var log: [String]?
 
     package init() {}
 
@@ -109,7 +111,7 @@ extension ReloadChanges: CustomStringConvertible {
             }
         }
         let lists = [
-            ("changed", node.map { "node.\($0)" }), ("added", added), ("updated", updated), ("repointed", repointed),
+            ("changed", node.map { "node.\($0)" } + (log ?? []).map { "log.\($0)" }), ("added", added), ("updated", updated), ("repointed", repointed),
             ("removed", removed), ("created", created), ("restarted", restarted), ("retired", retired),
         ]
         let parts = lists.filter { !$0.1.isEmpty }.map { "\($0.0) \($0.1.joined(separator: ", "))" }

@@ -22,7 +22,8 @@ package struct InstanceKey: Hashable, Sendable {
 
     package init(
         plugin: String, digest: String, config: String, threads: Int = HostConfiguration.Plugin.defaultThreads,
-        allowsInline: Bool = true, isolation: IsolationOptions = IsolationOptions()
+        allowsInline: Bool = true,
+        isolation: IsolationOptions = IsolationOptions()
     ) {
         self.plugin = plugin
         self.digest = digest

@@ -42,6 +42,7 @@ extension PluginHost {
     private func reloadOnce() async -> ReloadOutcome {
         logger.info("reloading \(file)", metadata: ["generation": .stringConvertible(table.generation)])
         if !machine.isStopping { manager?.notifyReloading() }
+        accessLog?.reopen()
         await maintainControlSocket()
         let outcome = await readAndApply()
         lastReload = (outcome, .now)
@@ -102,10 +103,18 @@ extension PluginHost {
         let preparation = await Preparation(
             configuration, running: Set(routes.map(\.planned.instance)), tools: tools)
         let plan = ReloadPlan(running: routes.map(\.planned), wanted: preparation.routes)
+        let changesLog = configuration.log != self.configuration?.log
+        let newLog: OpenedAccessLog
+        do throws(ConfigurationError) {
+            if isDryRun { try await checkAccessLog(of: configuration) }
+            newLog = changesLog && !isDryRun ? try await openAccessLog(of: configuration) : .off
+        } catch {
+            return .refused([error.description], generation: table.generation)
+        }
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
         var outcome: ReloadOutcome
         if plan.isEmpty, preparation.problems.isEmpty {
-            outcome = ReloadOutcome(node.isEmpty ? .unchanged : .changed, generation: table.generation)
+            outcome = ReloadOutcome(node.isEmpty && !changesLog ? .unchanged : .changed, generation: table.generation)
             outcome.changes = ReloadChanges(plan)
         } else {
             switch await carryOut(plan, preparation, dryRun: isDryRun) {
@@ -126,7 +135,11 @@ extension PluginHost {
             }
         if outcome.result != .refused {
             outcome.changes.node = node
-            if !isDryRun { self.configuration = configuration }
+            if changesLog { outcome.changes.log = ["access"] }
+            if !isDryRun {
+                self.configuration = configuration
+                if changesLog { use(newLog) }
+            }
         }
         return outcome
     }
