@@ -4,6 +4,8 @@ public struct MeshListing: Sendable, Hashable {
     public struct Link: Sendable, Hashable {
         /// The host id of the peer.
         public var peer: HostID
+        /// The name of the peer for people; `nil` if it has none.
+        public var name: String?
         /// The `ip:port` of the peer; empty if the link is not a socket with an address.
         public var address: String
         /// Whether this node dialled the link.
@@ -61,7 +63,7 @@ extension Node {
                 guard let peer = peers.host(of: link.id) else { return nil }
                 let nanoseconds = link.roundTrip.load(ordering: .relaxed)
                 return MeshListing.Link(
-                    peer: peer, address: link.channel.remoteAddress?.printed ?? "", isDialled: link.isDialled,
+                    peer: peer, name: link.peerName.withLockedValue { $0 }, address: link.channel.remoteAddress?.printed ?? "", isDialled: link.isDialled,
                     roundTrip: nanoseconds == 0 ? nil : .nanoseconds(Int64(clamping: nanoseconds)),
                     bufferedBytes: link.buffered.held)
             }.sorted { ($0.peer.description, $0.address) < ($1.peer.description, $1.address) },

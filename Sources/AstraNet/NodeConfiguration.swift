@@ -3,6 +3,9 @@ public struct NodeConfiguration: Sendable {
     /// The environment, e.g. `staging`. The node appends `.staging` to each service name that it binds or looks up
     /// (`docs/protocol.md` §3). Empty, the default, for none.
     public var environment: String = ""
+    /// The name of the node for people: 1 to 63 ASCII letters, digits, `-`, `_` and `.`. Peers learn it
+    /// (`docs/protocol.md` §2). `nil`, the default, for none.
+    public var name: String?
     /// The role of the node in the mesh. Default: ``Role/peer``.
     public var role = Role.peer
     /// The node closes a link if the peer's handshake does not arrive within this time. Default: 10 s.

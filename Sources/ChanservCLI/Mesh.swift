@@ -11,7 +11,9 @@ struct Mesh: AsyncParsableCommand {
             that cannot be joined are reported on standard error.
 
             COLUMNS
-              HOST        identity of the host, new at each start
+              HOST        identity of the host, new at each
+                          start, and its 'node.name', if it has
+                          one and a direct link
               SERVICE     a service of the host; '-' if a linked
                           node offers none, such as a router
               PATH        'direct': a link to the host; 'via X':

@@ -12,7 +12,8 @@ struct Serve: AsyncParsableCommand {
 
             SIGNALS
               SIGHUP   reloads the configuration and the plugins;
-                       after an error nothing changes
+                       after an error nothing changes; opens
+                       the file of 'log.access' again
               SIGTERM, SIGINT
                        stop the host: it takes no new requests,
                        and open ones may run for 'node.drain';
@@ -46,7 +47,7 @@ struct Serve: AsyncParsableCommand {
         let logger = Logger(label: "chanserv")
         let host = PluginHost(
             configurationFile: config, logger: logger, program: OwnProgram.path,
-            manager: ServiceManager.fromEnvironment(logger: logger))
+            manager: ServiceManager.fromEnvironment(logger: logger), accessLogFormat: logFormat.accessLog)
         do {
             try await ServeSession(host, logger: logger, log: log, stopsWithInput: stopWithInput).run()
         } catch {
@@ -56,4 +57,11 @@ struct Serve: AsyncParsableCommand {
     }
 }
 
-extension LogFormat: ExpressibleByArgument {}
+extension LogFormat: ExpressibleByArgument {
+    fileprivate var accessLog: AccessLogFormat {
+        switch self {
+        case .text: .text
+        case .json: .json
+        }
+    }
+}

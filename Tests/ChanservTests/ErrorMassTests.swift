@@ -51,10 +51,16 @@ import Testing
     @Test func `an exhausted service withdraws at once`() throws {
         var mass = ErrorMass(limit: 3, pause: .seconds(10), maxPause: .seconds(60))
         _ = try ticket(&mass)
-        #expect(mass.exhausted(now: at(0)) == .withdraw(until: at(10), mass: 3))
+        #expect(mass.exhausted(now: at(0)) == .withdraw(until: at(10), mass: 1))
         #expect(mass.exhausted(now: at(1)) == .doNothing)
         #expect(mass.tick(now: at(10)) == .announce)
-        #expect(mass.exhausted(now: at(11)) == .withdraw(until: at(31), mass: 4))
+        #expect(mass.exhausted(now: at(11)) == .withdraw(until: at(31), mass: 2))
+        // A probe without a result in time admits all requests, and the next failure withdraws the name again.
+        #expect(mass.tick(now: at(31)) == .announce)
+        let probe = try ticket(&mass, 31)
+        #expect(mass.tick(now: at(36)) == .restore)
+        #expect(mass.failed(now: at(37)) == .withdraw(until: at(77), mass: 3))
+        #expect(mass.succeeded(probe) == .doNothing && mass.mass == 3)
         var never = ErrorMass(limit: 0)
         #expect(never.exhausted(now: at(0)) == .doNothing)
     }

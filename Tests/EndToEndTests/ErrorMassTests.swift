@@ -76,6 +76,7 @@ extension EndToEnd {
                     let stuck = Task { try await client.frames("failing", "ruin hang") }
                     defer { stuck.cancel() }
                     let line = try await host.process.errorLine(with: "route 'failing' withdrawn for")
+                    #expect(line.contains("after a failure: "), "\(line)")
                     #expect(line.contains("plugin stuck: poll_frames has not returned"), "\(line)")
                     #expect(try await !isOffered(client))
                     #expect(try await client.frames("other", "count 3 1").map(\.count) == [3])

@@ -35,7 +35,7 @@ import Testing
         var lines = try text(name).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         // An option of a worker is shown at the first plugin, those of a route under `defaults`.
         let sections = [
-            "node": "node:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:",
+            "node": "node:", "log": "log:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:",
             "drop_in": "drop_in:",
         ]
         for (table, rows) in ConfigurationReference.tables {

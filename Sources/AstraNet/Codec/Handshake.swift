@@ -9,6 +9,11 @@ package struct Handshake: Hashable, Sendable {
     package var abilities: Set<Ability> = []
     /// The largest payload of an op that the sender takes, in bytes. The default is the limit of Go nodes.
     package var maximumPayload = Op.maximumPayload
+    /// The name of the sender for people; `nil` if it has none.
+    package var name: String?
+
+    /// Maximum length of a name in bytes.
+    private static let longestName = 63
 
     /// An ability beyond the Go protocol, between two nodes of this library.
     package enum Ability: String, CaseIterable, Sendable {
@@ -31,6 +36,7 @@ package struct Handshake: Hashable, Sendable {
             members.append("\"Abilities\":[\(names)]")
         }
         if maximumPayload != Op.maximumPayload { members.append("\"MaxOp\":\(maximumPayload)") }
+        if let name { members.append("\"Name\":\(JSONValue.quoted(name))") }
         members.append("\"RAddr\":\(JSONValue.quoted(remoteAddress))")
         return ByteBuffer(string: "{\(members.joined(separator: ","))}")
     }
@@ -57,6 +63,12 @@ package struct Handshake: Hashable, Sendable {
         case .null, nil: break
         default: throw wrong
         }
+        switch members["Name"] {
+        // Another name is ignored, so that a name never makes a log line or a table unreadable.
+        case .string(let text): name = Self.isValid(name: text) ? text : nil
+        case .null, nil: break
+        default: throw wrong
+        }
         switch members["MaxOp"] {
         case .number(let text):
             guard let size = Int(text) else { throw wrong }
@@ -66,9 +78,18 @@ package struct Handshake: Hashable, Sendable {
         }
     }
 
-    package init(remoteAddress: String, abilities: Set<Ability> = [], maximumPayload: Int = Op.maximumPayload) {
+    package init(
+        remoteAddress: String, abilities: Set<Ability> = [], maximumPayload: Int = Op.maximumPayload,
+        name: String? = nil
+    ) {
         self.remoteAddress = remoteAddress
         self.abilities = abilities
         self.maximumPayload = maximumPayload
+        self.name = name
+    }
+
+    private static func isValid(name: String) -> Bool {
+        (1...longestName).contains(name.utf8.count)
+            && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) }
     }
 }

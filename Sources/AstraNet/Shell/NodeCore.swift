@@ -22,6 +22,7 @@ package final class NodeCore: Sendable {
     package let watchers: ListingWatchers
     package let shared: NIOLockedValueBox<Shared>
     package let joining = NIOLockedValueBox(Joining())
+    let warnings = NIOLockedValueBox(WarningRateLimit())
 
     /// State under one lock, so that NO_SERVICE never overtakes the SERVICE before it.
     package struct Shared {
@@ -70,14 +71,15 @@ package final class NodeCore: Sendable {
 
     /// Registers a connected link before its handshake. Returns `false` if the node has too many links or is closed.
     func linkBegins(_ link: Link) -> Bool {
-        let isAccepted = shared.withLockedValue { shared in
-            guard !shared.isClosed, shared.links.count < configuration.maximumLinks else {
-                return false
-            }
+        let (isAccepted, isFull) = shared.withLockedValue { shared in
+            let isFull = shared.links.count >= configuration.maximumLinks
+            guard !shared.isClosed, !isFull else { return (false, isFull) }
             shared.links.handshaking[link.id] = link
-            return true
+            return (true, false)
         }
         if !isAccepted { counters.refusedLinks.add(1, ordering: .relaxed) }
+        // The code that dialled a connection reports its failure.
+        if isFull, !link.isDialled { warnRefused(from: link.peerSocketAddress.withLockedValue { $0 }) }
         return isAccepted
     }
 

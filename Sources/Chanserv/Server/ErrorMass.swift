@@ -61,6 +61,8 @@ package struct ErrorMass: Sendable {
     package private(set) var mass = 0
     package private(set) var state = State.serving
     private var epoch: UInt64 = 0
+    /// The number of withdrawals since the last success. Each one after the first doubles the pause.
+    private var withdrawals = 0
 
     package init(limit: Int = 10, pause: Duration = .seconds(30), maxPause: Duration = .seconds(300)) {
         self.limit = limit
@@ -84,7 +86,7 @@ package struct ErrorMass: Sendable {
     /// Records that a request succeeded.
     package mutating func succeeded(_ ticket: Ticket) -> Action {
         guard ticket.epoch == epoch else { return .doNothing }
-        mass = 0
+        (mass, withdrawals) = (0, 0)
         switch state {
         case .serving:
             return .doNothing
@@ -111,27 +113,31 @@ package struct ErrorMass: Sendable {
     /// Records a failure of the service itself: its name could not be bound, or its instance failed outside of a
     /// request.
     package mutating func failed(now: Instant) -> Action {
+        failed(now: now, isExhausted: false)
+    }
+
+    /// Withdraws the name at once, even if this failure does not reach the limit. For an instance that cannot serve for
+    /// the time being.
+    package mutating func exhausted(now: Instant) -> Action {
+        failed(now: now, isExhausted: true)
+    }
+
+    private mutating func failed(now: Instant, isExhausted: Bool) -> Action {
         guard limit > 0 else { return .doNothing }
         switch state {
         case .withdrawn:
             return .doNothing
         case .serving:
             mass += 1
-            guard mass >= limit else { return .doNothing }
+            guard mass >= limit || isExhausted || withdrawals > 0 else { return .doNothing }
         case .awaitingProbe, .probing:
             mass += 1
         }
         epoch += 1
-        let until = now + pauseForMass
+        let until = now + nextPause
+        withdrawals += 1
         state = .withdrawn(until: until)
         return .withdraw(until: until, mass: mass)
-    }
-
-    /// Withdraws the name at once, as if this failure reached the limit. For an instance that cannot serve for the time
-    /// being.
-    package mutating func exhausted(now: Instant) -> Action {
-        if case .serving = state { mass = max(mass, limit - 1) }
-        return failed(now: now)
     }
 
     /// Handles the passing of time.
@@ -161,7 +167,7 @@ package struct ErrorMass: Sendable {
 
     /// Resets the count, because the failing code was replaced. Results of requests that began before have no effect.
     package mutating func forgive() -> Action {
-        mass = 0
+        (mass, withdrawals) = (0, 0)
         switch state {
         case .serving:
             epoch += 1
@@ -175,10 +181,10 @@ package struct ErrorMass: Sendable {
         }
     }
 
-    /// The pause, doubled for each failure beyond the limit, up to the maximum.
-    private var pauseForMass: Duration {
+    /// The pause, doubled for each withdrawal since the last success, up to the maximum.
+    private var nextPause: Duration {
         var pause = pause
-        for _ in 0..<max(0, mass - limit) where pause < maxPause { pause += pause }
+        for _ in 0..<withdrawals where pause < maxPause { pause += pause }
         return min(pause, max(maxPause, self.pause))
     }
 

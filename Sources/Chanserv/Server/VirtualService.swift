@@ -60,6 +60,9 @@ public final class VirtualService: Sendable {
         var changesName = false
         /// Requests that are queued.
         var waiting = Deque<any Connection>()
+
+        /// The reason for refusing requests because of the state.
+        var refusalReason: RefusalReason { state.requestedState == .stopped ? .draining : .withdrawn }
     }
 
     init(
@@ -234,7 +237,7 @@ public final class VirtualService: Sendable {
     ///   - reason: the message for the clients, e.g. `the host is stopping`. `nil` (the default) says that the server
     ///     stopped serving the request.
     public func cancelAll(_ revision: Revision? = nil, reason: String? = nil) {
-        if revision == nil { refuseWaiting(reason ?? "the server stopped serving the request") }
+        if revision == nil { refuseWaiting(.draining, reason ?? "the server stopped serving the request") }
         open.cancel(selector(revision), reason: reason)
     }
 
@@ -321,7 +324,7 @@ public final class VirtualService: Sendable {
     private func perform(_ action: ServiceState.Action, after error: ChanservError?) {
         switch action {
         case .bind, .unbind: changeName()
-        case .refuseWaiting: refuseWaiting("busy: \(vAddr) takes no requests at the moment")
+        case .refuseWaiting: refuseWaiting(refusalReason, busy)
         case .admitWaiting: admitWaiting()
         case .reportMass(let mass):
             revision.configuration.onMaxErrorMass(mass, error ?? ChanservError(.sourceFailed, "unknown"))
@@ -356,7 +359,7 @@ public final class VirtualService: Sendable {
     private enum Decision {
         case begin(RequestScope)
         case wait
-        case refuse(String)
+        case refuse(RefusalReason, String)
         /// The client went away while its request was queued.
         case drop
     }
@@ -369,9 +372,9 @@ public final class VirtualService: Sendable {
             let (decision, actions) =
                 storage.waiting.isEmpty || isFull(storage)
                 ? decide(connection, &storage, now)
-                : (storage.state.requestedState == .stopped ? .refuse(busy) : .wait, [])
+                : (storage.state.requestedState == .stopped ? .refuse(.draining, busy) : .wait, [])
             guard case .wait = decision else { return (decision, actions) }
-            guard storage.waiting.count < Self.maximumWaiting else { return (.refuse(busy), actions) }
+            guard storage.waiting.count < Self.maximumWaiting else { return (.refuse(.busy, busy), actions) }
             storage.waiting.append(connection)
             return (.wait, actions)
         }
@@ -381,11 +384,24 @@ public final class VirtualService: Sendable {
             scope.start()
             return .accepted
         case .wait: return .accepted
-        case .refuse(let message):
-            totals.addRefusal()
+        case .refuse(let reason, let message):
+            refused(connection, reason, message)
             return .refused(message)
         case .drop: preconditionFailure("a request that has just arrived is not queued")
         }
+    }
+
+    private var refusalReason: RefusalReason { storage.withLockedValue { $0.refusalReason } }
+
+    /// Counts and logs a refused request.
+    private func refused(_ connection: any Connection, _ reason: RefusalReason, _ message: String) {
+        totals.addRefusal(reason)
+        guard open.log.isOn else { return }
+        open.log.record(
+            RequestSummary(
+                id: nil, vAddr: vAddr, client: connection.peerDescription,
+                clientAddress: connection.takeContext().peerAddress, result: .refused,
+                reason: "\(reason.rawValue): \(message)"))
     }
 
     private var busy: String { "busy: \(vAddr) takes no requests at the moment" }
@@ -395,11 +411,11 @@ public final class VirtualService: Sendable {
     ) -> (Decision, [ServiceState.Action]) {
         let revision = storage.revision
         if let most = revision.configuration.maxOpenRequests, isFull(storage) {
-            return (.refuse("busy: \(vAddr) has reached its limit of \(most) open requests"), [])
+            return (.refuse(.busy, "busy: \(vAddr) has reached its limit of \(most) open requests"), [])
         }
         guard open.canList(self, atMost: revision.configuration.maxListingRequests) else { return (.wait, []) }
         switch storage.state.receivedRequest(now: now) {
-        case .refuse: return (.refuse(busy), [])
+        case .refuse: return (.refuse(storage.refusalReason, busy), [])
         case .wait: return (.wait, [])
         case .serve(let ticket):
             let scope = RequestScope(connection, of: self, revision, ticket)
@@ -438,8 +454,8 @@ public final class VirtualService: Sendable {
             case .begin(let scope):
                 scope.start()
                 step.connection.callDelegateSoon()
-            case .refuse(let message):
-                totals.addRefusal()
+            case .refuse(let reason, let message):
+                refused(step.connection, reason, message)
                 step.connection.fail(message)
             case .drop: step.connection.close()
             case .wait: return
@@ -447,13 +463,13 @@ public final class VirtualService: Sendable {
         }
     }
 
-    private func refuseWaiting(_ message: String) {
+    private func refuseWaiting(_ reason: RefusalReason, _ message: String) {
         let waiting = storage.withLockedValue { storage in
             defer { storage.waiting = [] }
             return storage.waiting
         }
         for connection in waiting {
-            totals.addRefusal()
+            refused(connection, reason, message)
             connection.fail(message)
         }
     }

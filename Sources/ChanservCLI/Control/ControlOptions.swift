@@ -101,7 +101,7 @@ extension ControlOptions {
         let limit: ControlClient.Limit =
             switch request {
             case .reload, .drain: timeout.map { .total($0) } ?? .none
-            case .status(let interval), .requests(_, let interval):
+            case .status(let interval), .requests(_, let interval), .links(let interval):
                 .eachAnswer(timeout ?? Self.defaultTimeout, interval: interval ?? .zero)
             case .cancel, .enable: .eachAnswer(timeout ?? Self.defaultTimeout)
             }

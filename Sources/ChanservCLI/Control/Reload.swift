@@ -11,34 +11,33 @@ struct Reload: AsyncParsableCommand {
             waits for the result and prints the changes on standard output. Errors and warnings go to standard error. \
             SIGHUP starts the same reload, but reports only to the host's log.
 
+            With --dry-run the host reads the file and the plugins as for a reload, and tries new instances out in \
+            short-lived processes. It prints what a reload would print, and has the same exit code.
+
             The command finds the host by 'control' under 'node' in its configuration, or by --socket.
 
             Exit codes: 0 success; 65 the reload was refused, or no control socket is configured; 69 no host answers.
 
             EXAMPLES
               chanserv reload
+              chanserv reload --dry-run
               chanserv reload --config /etc/chanserv.yaml
               chanserv reload --socket /run/chanserv/chanserv.sock
               chanserv reload --json | jq .changes.repointed
             """)
 
+    @Flag(help: "Change nothing: only report what a reload would change, or why it would be refused.")
+    var dryRun = false
+
     @OptionGroup var options: ControlOptions
 
     func run() async throws {
         try await options.run { path in
-            let report = try await options.ask(.reload, at: path, as: ReloadAnswer.self)
+            let report = try await options.ask(.reload(dryRun: dryRun), at: path, as: ReloadAnswer.self)
             for warning in report.warnings { StandardError.write("warning: \(warning)") }
             for reason in report.reasons { StandardError.report(reason) }
-            if options.json { try options.write(report) } else { try options.write(text: Self.text(report) + "\n") }
+            if options.json { try options.write(report) } else { try options.write(text: report.text + "\n") }
             if report.result == .refused { throw ExitCode(65) }
-        }
-    }
-
-    static func text(_ report: ReloadOutcome) -> String {
-        switch report.result {
-        case .unchanged: return "\(report.unchangedText); still serving generation \(report.generation)"
-        case .refused: return "reload refused; still serving generation \(report.generation)"
-        case .changed: return "generation \(report.generation): \(report.changes)"
         }
     }
 }

@@ -8,6 +8,7 @@ enum StatusText {
         var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
         text += "listening \(listening)\n"
         if let id = report.host { text += "id on the mesh: \(id.visible)\n" }
+        if let name = report.name { text += "name: \(name.visible)\n" }
         if let stop = report.stopping { text += stopping(stop) }
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + TextTable.render(routes(report.routes))
@@ -18,6 +19,9 @@ enum StatusText {
         if !generations.isEmpty {
             let parts = generations.map { "\($0.requests) of generation \($0.generation)" }
             text += "\nolder requests: \(parts.joined(separator: ", "))\n"
+        }
+        if let log = report.accessLog, log.lost > 0 {
+            text += "\naccess log \(log.path.visible): \(log.lost) of \(log.lost + log.written) lines were lost\n"
         }
         let (copies, reloads) = (report.retained.copies, report.reloads)
         text += "\nlibraries in memory: \(copies), \(ByteCount(report.retained.bytes)); reloads: "
@@ -34,7 +38,7 @@ enum StatusText {
 
     private static func reload(_ last: StatusReport.LastReload) -> String {
         let lines = last.outcome.reasons + last.outcome.warnings.map { "warning: \($0)" }
-        return "last reload \(age(last.ageMilliseconds)) ago: \(Reload.text(last.outcome))\n"
+        return "last reload \(age(last.ageMilliseconds)) ago: \(last.outcome.text)\n"
             + lines.map { "  \($0.visible)\n" }.joined()
     }
 
@@ -43,11 +47,20 @@ enum StatusText {
             + routes.map { route in
                 [
                     route.vaddr.visible, "\(route.plugin.visible)@\(route.digest.prefix(8))", state(route),
-                    "\(route.requestsOpen) / \(route.requestsTotal)", "\(route.requestsRefused)",
+                    "\(route.requestsOpen) / \(route.requestsTotal)", refused(route),
                     "\(route.sourcesOpen + route.sourcesWaiting) / \(route.sourcesTotal)", "\(route.frames)",
                     "\(ByteCount(route.bytes))", "\(route.errorMass) / \(route.failures)",
                 ]
             }
+    }
+
+    /// Returns the number of refused requests, by reason if there are any: `2 busy, 1 withdrawn`.
+    private static func refused(_ route: StatusReport.Route) -> String {
+        let total = route.requestsRefused
+        guard let counts = route.refused else { return "\(total)" }
+        let reasons = [(counts.busy, "busy"), (counts.withdrawn, "withdrawn"), (counts.draining, "draining")]
+            .filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
+        return reasons.isEmpty ? "\(total)" : reasons.joined(separator: ", ")
     }
 
     private static func state(_ route: StatusReport.Route) -> String {

@@ -3,6 +3,7 @@ import Logging
 
 extension LogLine {
     /// The line as `{"label":…,"level":…,"message":…,"metadata":{…},"time":…}`. Without metadata the key is missing.
+    /// Numbers and Booleans that the logger passed as `.stringConvertible` are JSON numbers and Booleans.
     package var json: String {
         let object = Object(
             time: timestamp, level: level.rawValue, label: label, message: message,
@@ -33,6 +34,10 @@ extension LogLine {
         func encode(to encoder: any Encoder) throws {
             switch value {
             case .string(let string): try string.encode(to: encoder)
+            case .stringConvertible(let value as Bool): try value.encode(to: encoder)
+            case .stringConvertible(let value as any BinaryInteger & Encodable): try value.encode(to: encoder)
+            // JSON has no infinity and no NaN.
+            case .stringConvertible(let value as Double) where value.isFinite: try value.encode(to: encoder)
             case .stringConvertible(let value): try value.description.encode(to: encoder)
             case .array(let values): try values.map(Value.init).encode(to: encoder)
             case .dictionary(let values): try values.mapValues(Value.init).encode(to: encoder)

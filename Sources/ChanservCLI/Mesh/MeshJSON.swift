@@ -2,7 +2,7 @@ import FoundationEssentials
 
 /// Renders the mesh as one JSON object on one line:
 /// `{"hosts":[{"host":"…","links":[{"address":"…","round_trip_ms":0.18}],"services":[{"direct":true,"name":"echo","routers":[]}]}]}`.
-/// `round_trip_ms` is missing until a round trip was measured.
+/// `round_trip_ms` is missing until a round trip was measured, and `name` if the host has none or has no direct link.
 package enum MeshJSON {
     package static func render(_ picture: MeshSnapshot) -> String {
         let encoder = JSONEncoder()
@@ -21,7 +21,7 @@ package enum MeshJSON {
         init(_ picture: MeshSnapshot) {
             hosts = picture.hosts.map { host in
                 Host(
-                    host: host.id,
+                    host: host.id, name: host.name,
                     links: host.links.map { link in
                         // Rounded to microseconds; smaller differences are noise.
                         Link(
@@ -37,6 +37,7 @@ package enum MeshJSON {
 
     private struct Host: Encodable {
         var host: String
+        var name: String?
         var links: [Link]
         var services: [Service]
     }

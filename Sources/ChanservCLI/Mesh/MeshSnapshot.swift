@@ -26,13 +26,16 @@ package struct MeshSnapshot: Sendable, Hashable {
 
     package struct Host: Sendable, Hashable {
         package var id: String
+        /// Its configured name. Known only of hosts with a direct link; `nil` if there is none.
+        package var name: String?
         /// The direct links to the host; empty if it is only reachable through routers.
         package var links: [Link]
         /// The services, sorted by name.
         package var services: [Service]
 
-        package init(id: String, links: [Link], services: [Service]) {
+        package init(id: String, name: String? = nil, links: [Link], services: [Service]) {
             self.id = id
+            self.name = name
             self.links = links
             self.services = services
         }
@@ -55,7 +58,8 @@ package struct MeshSnapshot: Sendable, Hashable {
         // moment. It closes that link soon.
         var places: Set<[String]> = []
         for link in listing.links where link.address.isEmpty || places.insert(["\(link.peer)", link.address]).inserted {
-            hosts[link.peer, default: Host(id: "\(link.peer)", links: [], services: [])].links.append(
+            hosts[link.peer, default: Host(id: "\(link.peer)", name: link.name, links: [], services: [])]
+                .links.append(
                 Link(address: link.address, roundTrip: link.roundTrip))
         }
         var services: [HostID: [String: Service]] = [:]

@@ -5,10 +5,11 @@ package enum MeshText {
         guard !picture.hosts.isEmpty else { return "no nodes are linked\n" }
         var rows = [["HOST", "SERVICE", "PATH", "ADDRESS", "ROUND TRIP"]]
         for host in picture.hosts {
-            if host.services.isEmpty { rows.append([host.id, "-", "direct"] + linkCells(host.links)) }
+            let id = host.name.map { "\(host.id) (\($0.visible))" } ?? host.id
+            if host.services.isEmpty { rows.append([id, "-", "direct"] + linkCells(host.links)) }
             for service in host.services {
                 let dialLinks = links(of: service, host, picture)
-                rows.append([host.id, service.name.visible, path(service)] + linkCells(dialLinks))
+                rows.append([id, service.name.visible, path(service)] + linkCells(dialLinks))
             }
         }
         let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }

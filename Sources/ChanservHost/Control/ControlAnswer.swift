@@ -14,6 +14,7 @@ package struct Nothing: Codable, Sendable, Hashable {}
 
 package typealias StatusAnswer = ControlAnswer<StatusReport, StatusReport>
 package typealias RequestsAnswer = ControlAnswer<RequestsReport, RequestsReport>
+package typealias LinksAnswer = ControlAnswer<LinksReport, LinksReport>
 package typealias CancelAnswer = ControlAnswer<Nothing, CancelReport>
 package typealias ReloadAnswer = ControlAnswer<Nothing, ReloadOutcome>
 package typealias DrainAnswer = ControlAnswer<DrainReport.Progress, DrainReport>

@@ -110,14 +110,18 @@ struct ControlConnection: Sendable {
                         return RequestsAnswer.progress(RequestsReport(requests: [], total: 0))
                     }
                 }
+            case .links(nil):
+                try await send(LinksAnswer.result(LinksReport(await host.links)))
+            case .links(let interval?):
+                try await repeating(every: interval) { LinksAnswer.progress(LinksReport(await host.links)) }
             case .cancel(let id, let reason):
                 guard let vAddr = await host.cancelRequest(id, reason: reason) else {
                     let error = ControlError(.unknownRequest, "there is no open request \(id)")
                     return try await send(CancelAnswer.error(error))
                 }
                 try await send(CancelAnswer.result(CancelReport(id: id, vaddr: vAddr)))
-            case .reload:
-                let reload = Task { await host.reload() }
+            case .reload(let dryRun):
+                let reload = Task { dryRun ? await host.dryRunReload() : await host.reload() }
                 let outcome = try await waiting(for: reload) { ReloadAnswer.progress(Nothing()) }
                 try await send(ReloadAnswer.result(outcome))
             case .drain(let vAddr):

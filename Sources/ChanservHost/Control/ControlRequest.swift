@@ -7,10 +7,12 @@ package enum ControlRequest: Sendable, Hashable {
     case status(every: Duration?)
     /// List the open requests of one vAddr or of all: repeatedly in this interval, or once.
     case requests(String?, every: Duration?)
+    /// List the links to other nodes: repeatedly in this interval, or once.
+    case links(every: Duration?)
     /// End an open request. Its client gets the reason.
     case cancel(UInt64, reason: String?)
-    /// Reload the configuration and the plugins.
-    case reload
+    /// Reload the configuration and the plugins. A dry run only reports what a reload would do.
+    case reload(dryRun: Bool)
     /// Withdraw a vAddr and let its requests end.
     case drain(String)
     /// Return a vAddr to the mesh.
@@ -51,8 +53,13 @@ package enum ControlRequest: Sendable, Hashable {
         case .requests(let vAddr, let interval):
             (fields.command, fields.vAddr) = ("requests", vAddr)
             fields.setWatch(interval)
+        case .links(let interval):
+            fields.command = "links"
+            fields.setWatch(interval)
         case .cancel(let id, let reason): (fields.command, fields.id, fields.reason) = ("cancel", id, reason)
-        case .reload: fields.command = "reload"
+        case .reload(let dryRun):
+            fields.command = "reload"
+            if dryRun { fields.dryRun = true }
         case .drain(let vAddr): (fields.command, fields.vAddr) = ("drain", vAddr)
         case .enable(let vAddr): (fields.command, fields.vAddr) = ("enable", vAddr)
         }
@@ -76,6 +83,7 @@ package enum ControlRequest: Sendable, Hashable {
         var interval: Int?
         var id: UInt64?
         var reason: String?
+        var dryRun: Bool?
 
         enum CodingKeys: String, CodingKey, CaseIterable {
             case command
@@ -83,18 +91,20 @@ package enum ControlRequest: Sendable, Hashable {
             case watch
             case interval = "interval_ms"
             case id, reason
+            case dryRun = "dry_run"
         }
 
         enum Command: String, CaseIterable {
-            case status, requests, cancel, reload, drain, enable
+            case status, requests, links, cancel, reload, drain, enable
 
             /// The keys that the command accepts besides `command`.
             var keys: Set<CodingKeys> {
                 switch self {
                 case .status: [.watch, .interval]
                 case .requests: [.vAddr, .watch, .interval]
+                case .links: [.watch, .interval]
                 case .cancel: [.id, .reason]
-                case .reload: []
+                case .reload: [.dryRun]
                 case .drain, .enable: [.vAddr]
                 }
             }
@@ -119,6 +129,7 @@ package enum ControlRequest: Sendable, Hashable {
             interval = try container.decodeIfPresent(Int.self, forKey: .interval)
             id = try container.decodeIfPresent(UInt64.self, forKey: .id)
             reason = try container.decodeIfPresent(String.self, forKey: .reason)
+            dryRun = try container.decodeIfPresent(Bool.self, forKey: .dryRun)
         }
 
         mutating func setWatch(_ interval: Duration?) {
@@ -131,7 +142,7 @@ package enum ControlRequest: Sendable, Hashable {
         private var presentKeys: [CodingKeys] {
             let keys: [CodingKeys: Bool] = [
                 .vAddr: vAddr != nil, .watch: watch != nil, .interval: interval != nil, .id: id != nil,
-                .reason: reason != nil,
+                .reason: reason != nil, .dryRun: dryRun != nil,
             ]
             return CodingKeys.allCases.filter { keys[$0] == true }
         }
@@ -145,10 +156,11 @@ package enum ControlRequest: Sendable, Hashable {
             switch known {
             case .status: return .status(every: try watchInterval())
             case .requests: return .requests(try optionalVAddr(), every: try watchInterval())
+            case .links: return .links(every: try watchInterval())
             case .cancel:
                 guard let id else { throw ControlError(.badRequest, "'cancel' needs the key 'id'") }
                 return .cancel(id, reason: try validatedReason())
-            case .reload: return .reload
+            case .reload: return .reload(dryRun: dryRun ?? false)
             case .drain: return .drain(try requiredVAddr())
             case .enable: return .enable(try requiredVAddr())
             }
@@ -156,13 +168,19 @@ package enum ControlRequest: Sendable, Hashable {
 
         /// Returns the error for a key that belongs to another command.
         private func misplaced(_ key: CodingKeys) -> ControlError {
-            if key == .vAddr, command == "status" || command == "reload" {
+            if key == .vAddr, ["status", "links", "reload"].contains(command) {
                 return ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
             }
             let acceptingCommands = Command.allCases.filter { $0.keys.contains(key) }.map { "'\($0.rawValue)'" }
             return ControlError(
                 .badRequest,
-                "'\(command)' takes no '\(key.rawValue)': it is for \(acceptingCommands.joined(separator: " and "))")
+                "'\(command)' takes no '\(key.rawValue)': it is for \(Self.list(acceptingCommands))")
+        }
+
+        private static func list(_ names: [String]) -> String {
+            names.count < 3
+                ? names.joined(separator: " and ")
+                : "\(names.dropLast().joined(separator: ", ")) and \(names.last ?? "")"
         }
 
         private func watchInterval() throws(ControlError) -> Duration? {

@@ -6,6 +6,8 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package var pid: Int32
     /// The identity of the host on the mesh; `nil` if it has none.
     package var host: String?
+    /// The configured name of the host; `nil` if it has none.
+    package var name: String?
     package var listening: [String]
     package var uptimeMilliseconds: Int
     package var generation: UInt64
@@ -14,19 +16,28 @@ package struct StatusReport: Codable, Sendable, Hashable {
     package var plugins: [Plugin]
     package var retained: Retained
     package var reloads: Reloads
+    /// `nil` without a file.
+    package var accessLog: AccessLog?
     /// `nil` before the first reload.
     package var lastReload: LastReload?
     /// `nil` unless the host is stopping.
     package var stopping: Stopping?
 
     enum CodingKeys: String, CodingKey {
-        case pid, host, listening
+        case pid, host, name, listening
         case uptimeMilliseconds = "uptime_ms"
         case generation
         case requestsByGeneration = "requests_by_generation"
         case routes, plugins, retained, reloads
+        case accessLog = "access_log"
         case lastReload = "last_reload"
         case stopping
+    }
+
+    package struct AccessLog: Codable, Sendable, Hashable {
+        package var path: String
+        package var written: Int
+        package var lost: Int
     }
 
     package struct Stopping: Codable, Sendable, Hashable {
@@ -70,6 +81,8 @@ package struct StatusReport: Codable, Sendable, Hashable {
         package var requestsOpen: Int
         package var requestsTotal: Int
         package var requestsRefused: Int
+        /// Missing in the answer of an older host.
+        package var refused: Refused?
         package var sourcesWaiting: Int
         package var sourcesOpen: Int
         package var sourcesTotal: Int
@@ -84,12 +97,20 @@ package struct StatusReport: Codable, Sendable, Hashable {
             case requestsOpen = "requests_open"
             case requestsTotal = "requests_total"
             case requestsRefused = "requests_refused"
+            case refused
             case sourcesWaiting = "sources_waiting"
             case sourcesOpen = "sources_open"
             case sourcesTotal = "sources_total"
             case frames, bytes, failures
             case errorMass = "error_mass"
         }
+    }
+
+    /// The refused requests by reason, see `VirtualService.Refusals`.
+    package struct Refused: Codable, Sendable, Hashable {
+        package var busy: Int
+        package var withdrawn: Int
+        package var draining: Int
     }
 
     package struct Plugin: Codable, Sendable, Hashable {
@@ -169,6 +190,7 @@ extension StatusReport {
     package init(_ status: HostStatus) {
         pid = getpid()
         host = status.hostID
+        name = status.name
         listening = status.listening.map(\.description)
         uptimeMilliseconds = status.uptime?.wholeMilliseconds ?? 0
         generation = status.generation
@@ -186,6 +208,7 @@ extension StatusReport {
         retained = Retained(copies: status.retainedCopies, bytes: status.retainedBytes)
         reloads = Reloads(
             changed: status.reloads.changed, unchanged: status.reloads.unchanged, refused: status.reloads.refused)
+        accessLog = status.accessLog.map { AccessLog(path: $0.path, written: $0.written, lost: $0.lost) }
         lastReload = status.lastReload.map {
             LastReload(ageMilliseconds: $0.age.wholeMilliseconds, outcome: $0.outcome)
         }
@@ -215,10 +238,16 @@ extension StatusReport.Route {
             vaddr: route.vAddr, plugin: route.plugin, digest: route.digest, state: state,
             withdrawnMilliseconds: remaining,
             requestsOpen: counters.requestsOpen, requestsTotal: counters.requestsTotal,
-            requestsRefused: counters.requestsRefused,
+            requestsRefused: counters.requestsRefused, refused: StatusReport.Refused(counters.refused),
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
             failures: counters.failures, errorMass: counters.errorMass)
+    }
+}
+
+extension StatusReport.Refused {
+    init(_ refusals: VirtualService.Refusals) {
+        self.init(busy: refusals.busy, withdrawn: refusals.withdrawn, draining: refusals.draining)
     }
 }
 

@@ -15,6 +15,9 @@ public protocol HostNetwork: Sendable {
     /// The identity of this host on the mesh, which ``HostStatus`` contains; `nil`, the default, if it has none.
     var hostID: String? { get }
 
+    /// The links to other nodes, the oldest first; empty, the default, if the network has none.
+    var links: [HostLink] { get }
+
     /// Accepts links at an address.
     ///
     /// - Returns: the address, with the assigned port if `address` has port 0.
@@ -30,6 +33,7 @@ public protocol HostNetwork: Sendable {
 
 extension HostNetwork {
     public var hostID: String? { nil }
+    public var links: [HostLink] { [] }
 }
 
 /// A network that is an AstraNet node.
@@ -49,6 +53,8 @@ package struct AstraNetHostNetwork: HostNetwork {
     }
 
     package var hostID: String? { "\(node.id)" }
+
+    package var links: [HostLink] { node.linkList.map(HostLink.init) }
 
     package func listen(at address: HostAddress) async throws -> HostAddress {
         let bound: SocketAddress
@@ -83,6 +89,7 @@ package struct AstraNetHostNetwork: HostNetwork {
 extension NodeConfiguration {
     package init(_ node: HostConfiguration.Node) {
         self.init(environment: node.environment ?? "")
+        name = node.name
         role =
             switch node.role {
             case .client: .client

@@ -5,6 +5,8 @@ public import HostConfiguration
 public struct HostStatus: Sendable, Hashable {
     /// The identity of the host on the mesh, new at each start; `nil` if it has none.
     public var hostID: String?
+    /// `node.name` of the configuration; `nil` if there is none.
+    public var name: String?
     /// The addresses at which the host listens, with the assigned ports.
     public var listening: [HostAddress]
     /// The generation of new requests. Counts the start and the reloads that changed routes or instances.
@@ -23,10 +25,21 @@ public struct HostStatus: Sendable, Hashable {
     public var reloads: Reloads
     /// The last reload; `nil` before the first.
     public var lastReload: LastReload?
+    /// The access log; `nil` if there is none or it is a part of the host's log.
+    public var accessLog: AccessLog?
     /// The time since the host became ready; `nil` before.
     public var uptime: Duration?
     /// The stop in progress; `nil` before.
     public var stop: Stop?
+
+    /// The file with a line for each request.
+    public struct AccessLog: Sendable, Hashable {
+        public var path: String
+        /// Lines that were written.
+        public var written: Int
+        /// Lines that were lost because a write failed or was too slow.
+        public var lost: Int
+    }
 
     /// A stop of the host that waits for open requests.
     public struct Stop: Sendable, Hashable {
@@ -62,7 +75,8 @@ public struct HostStatus: Sendable, Hashable {
         public var config: String
         /// Whether no route uses the instance. It is destroyed after its last request, or at its deadline.
         public var isDraining: Bool
-        /// Open requests of the instance.
+        /// Open requests of the instance. Includes those that have ended for their clients and that the plugin has not
+        /// closed.
         public var openCalls: Int
         /// Open sources of these requests.
         public var openSources: Int
@@ -101,13 +115,14 @@ extension HostStatus.Instance {
     init(_ instance: RunningInstance, in open: OpenRequests, isDraining: Bool) {
         let statistics = instance.plugin.statistics
         let requests = open.requests(.instance(instance.id))
+        let workers = instance.plugin.workers
         self.init(
             plugin: instance.key.plugin, version: instance.plugin.version,
             digest: instance.key.digest, config: instance.key.config, isDraining: isDraining,
-            openCalls: requests.count,
+            openCalls: requests.count + workers.reduce(0) { $0 + $1.unfinishedRequests },
             openSources: requests.reduce(0) { $0 + $1.sourceCounts.open + $1.sourceCounts.waiting },
             calls: statistics.calls,
             frames: statistics.frames, overstays: statistics.overstays,
-            workers: instance.plugin.workers)
+            workers: workers)
     }
 }

@@ -48,13 +48,29 @@ struct InstanceRecipe: Sendable {
             case .examined(let library): return try await make(of: library, surroundings)
             }
         } catch {
-            // The message of a configuration getter already begins with a more exact position.
-            let file = route.location.file
-            let place = error.message.hasPrefix("\(file):") ? "" : "\(route.location): "
-            throw Refusal(
-                reason: "\(place)\(error.message) (plugin '\(key.plugin)', route '\(route.vAddr)')",
-                isTemporary: error.code == .busy)
+            throw refusal(error.message, isTemporary: error.code == .busy)
         }
+    }
+
+    /// Creates and destroys the instance in a short-lived process.
+    ///
+    /// - Parameter program: chanserv's own executable.
+    /// - Returns: the reason why ``make(_:)`` would fail; `nil` if there is none.
+    func refusal(inTrialOf program: String) async -> Refusal? {
+        guard case .examined(let library) = code else {
+            preconditionFailure("a trial needs a library for another process")
+        }
+        let problem = await Preflight(program: program, reportsRefusals: true).problem(
+            with: library, plugin: key.plugin, configurations: [configuration], threads: key.threads,
+            options: key.isolation)
+        return problem.map { refusal($0.text(of: library.path), isTemporary: $0.isTemporary) }
+    }
+
+    private func refusal(_ message: String, isTemporary: Bool) -> Refusal {
+        // The message of a configuration getter already begins with a more exact position.
+        let place = message.hasPrefix("\(route.location.file):") ? "" : "\(route.location): "
+        return Refusal(
+            reason: "\(place)\(message) (plugin '\(key.plugin)', route '\(route.vAddr)')", isTemporary: isTemporary)
     }
 
     private func make(

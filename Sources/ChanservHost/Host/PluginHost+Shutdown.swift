@@ -76,6 +76,7 @@ extension PluginHost {
             deadlineTask.cancel()
         }
         await network.take()?.shutdown()
+        if let accessLog { await flush(accessLog) }
         // Last, so that operators can watch the shutdown.
         await control.take()?.stop()
         for former in formerControls { await former.stop() }

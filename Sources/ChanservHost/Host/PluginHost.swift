@@ -17,7 +17,8 @@ internal import PluginRuntime
 /// ``ReloadMachine`` and ``Generations`` decide; this actor performs their actions.
 public actor PluginHost {
     let file: String
-    let logger: Logger
+    /// The logger of the host; after the configuration was read, with the name of the node.
+    private(set) var logger: Logger
     let makeNetwork: @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
     /// The threads for plugins that do not block, and for calls that block on the file system.
     let threads: PluginThreads
@@ -36,6 +37,9 @@ public actor PluginHost {
     /// The service manager that started this process, e.g. systemd; it receives state changes.
     let manager: ServiceManager?
     var watchdog: Task<Void, Never>?
+    /// The file of the access log; `nil` without one.
+    var accessLog: AccessLogFile?
+    let accessLogFormat: AccessLogFormat
     /// The control socket; `nil` if the configuration has none.
     var control: ControlServer?
     /// Former control sockets whose files were removed, for as long as they have connections.
@@ -59,6 +63,8 @@ public actor PluginHost {
 
     var machine = ReloadMachine()
     var reloadCounts = HostStatus.Reloads()
+    /// The last dry run, which the next one waits for.
+    var lastDryRun: Task<ReloadOutcome, Never>?
     var lastReload: (outcome: ReloadOutcome, time: ContinuousClock.Instant)?
     var readySince: ContinuousClock.Instant?
     /// The callers that wait for each reload, by its number.
@@ -77,23 +83,32 @@ public actor PluginHost {
     ///   - program: the `chanserv` executable. The host starts it for plugins with `isolation: process`, and to try
     ///     libraries out before it loads them. `nil`, the default, does neither.
     ///   - manager: receives the states ready, reloading and stopping. None by default.
-    public init(configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil) {
-        self.init(configurationFile: configurationFile, logger: logger, program: program, manager: manager) {
+    ///   - accessLogFormat: the format of the file of `log.access`.
+    public init(
+        configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil,
+        accessLogFormat: AccessLogFormat = .text
+    ) {
+        self.init(
+            configurationFile: configurationFile, logger: logger, program: program, manager: manager,
+            accessLogFormat: accessLogFormat
+        ) {
             AstraNetHostNetwork($0, logger: $1)
         }
     }
 
-    /// As ``init(configurationFile:logger:program:manager:)``, with a network of the caller.
+    /// As ``init(configurationFile:logger:program:manager:accessLogFormat:)``, with a network of the caller.
     ///
     /// - Parameter network: called once at the start with the `node` section.
     public init(
         configurationFile: String, logger: Logger, program: String? = nil, manager: ServiceManager? = nil,
+        accessLogFormat: AccessLogFormat = .text,
         network: @escaping @Sendable (HostConfiguration.Node, Logger) -> any HostNetwork
     ) {
         file = configurationFile
         self.logger = logger
         self.program = program
         self.manager = manager
+        self.accessLogFormat = accessLogFormat
         makeNetwork = network
         threads = PluginThreads(name: "plugin", limit: PluginThreads.defaultSharedLimit)
         store = PluginStore(threads: threads, logger: logger)
@@ -138,7 +153,13 @@ public actor PluginHost {
         } catch {
             return HostError(.badConfiguration, error.errors.map(\.description))
         }
+        if let name = configuration.node.name { logger[metadataKey: "node"] = "\(name)" }
         warn(configuration.warnings.map(\.description))
+        do throws(ConfigurationError) {
+            use(try await openAccessLog(of: configuration))
+        } catch {
+            return HostError(.badConfiguration, [error.description])
+        }
         let network = makeNetwork(configuration.node, logger)
         self.network = network
 
@@ -168,7 +189,7 @@ public actor PluginHost {
         let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
         if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
         let addresses = listening.map(\.description).joined(separator: ", ")
-        var metadata: Logger.Metadata = ["generation": "\(table.generation)"]
+        var metadata: Logger.Metadata = ["generation": .stringConvertible(table.generation)]
         metadata["host"] = network.hostID.map { "\($0)" }
         logger.info("ready: listening on \(addresses), \(work.joined(separator: " and "))", metadata: metadata)
         tellServing(isReady: true)
@@ -213,6 +234,9 @@ public actor PluginHost {
 
     // MARK: - Status
 
+    /// The links to other nodes, the oldest first.
+    public var links: [HostLink] { network?.links ?? [] }
+
     /// A snapshot of what the host is doing.
     public var status: HostStatus {
         let serving = routes.compactMap { instances[$0.planned.instance] }
@@ -220,7 +244,7 @@ public actor PluginHost {
         let current = serving.filter { seen.insert($0.id).inserted }
         let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
         return HostStatus(
-            hostID: network?.hostID, listening: listening, generation: table.generation,
+            hostID: network?.hostID, name: startedNode?.name, listening: listening, generation: table.generation,
             requestsByGeneration: table.open.countByGeneration,
             routes: routes.map {
                 HostStatus.Route(
@@ -231,6 +255,9 @@ public actor PluginHost {
                 + draining.map { HostStatus.Instance($0, in: table.open, isDraining: true) },
             retainedCopies: store.statistics.copies, retainedBytes: store.statistics.bytes, reloads: reloadCounts,
             lastReload: lastReload.map { HostStatus.LastReload(outcome: $0.outcome, age: $0.time.duration(to: .now)) },
+            accessLog: accessLog.map {
+                HostStatus.AccessLog(path: $0.path, written: $0.counts.written, lost: $0.counts.lost)
+            },
             uptime: readySince.map { $0.duration(to: .now) },
             stop: stopping.map {
                 HostStatus.Stop(

@@ -67,9 +67,10 @@ final class RouteLog: Sendable {
         if case .withdrawn(let until) = service.withLockedValue({ $0 })?.state {
             pause = Self.seconds(ContinuousClock.now.duration(to: until))
         }
+        let failures = mass == 1 ? "a failure" : "\(mass) failures in a row"
         logger.error(
-            "route '\(vAddr)' withdrawn for \(pause) after \(mass) failures in a row: \(last)",
-            metadata: ["route": "\(vAddr)", "failures": "\(mass)"])
+            "route '\(vAddr)' withdrawn for \(pause) after \(failures): \(last)",
+            metadata: ["route": "\(vAddr)", "failures": .stringConvertible(mass)])
     }
 
     private static func isCausedByClient(_ error: ChanservError) -> Bool {

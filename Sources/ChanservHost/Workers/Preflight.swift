@@ -9,6 +9,9 @@ internal import PluginRuntime
 struct Preflight: Sendable {
     /// Path of chanserv's own executable.
     let program: String
+    /// Whether an error of the library, or of an instance that it refuses to create, is a problem too. By default only
+    /// crashes and hangs are, because the host finds and reports orderly errors itself.
+    var reportsRefusals = false
 
     /// Maximum private memory of the process: 4 GiB. Address space is not limited, because some runtimes reserve much
     /// more than they use.
@@ -32,6 +35,7 @@ struct Preflight: Sendable {
             logLevel: Logger.Level.critical.rawValue)
         assignment.killAfter = nil
         assignment.dataLimit = Self.dataLimit
+        assignment.reportsRefusals = reportsRefusals
         do {
             return try await runProcess(assignment, library, options)
         } catch {
@@ -41,10 +45,15 @@ struct Preflight: Sendable {
 
     /// Reason for refusing a library.
     struct Problem {
-        /// Text that follows the name of the library.
+        /// Text that follows the name of the library, or the whole message of a refusal.
         var message: String
+        /// Whether the library itself gave the reason.
+        var isRefusal = false
         /// Whether the cause may be temporary, so that another attempt may succeed.
         var isTemporary: Bool
+
+        /// Returns the whole message.
+        func text(of path: String) -> String { isRefusal ? message : "\(path) \(message)" }
     }
 
     private struct Progress {
@@ -87,13 +96,13 @@ struct Preflight: Sendable {
     /// - Parameter exit: how the process ended; `nil` if it exceeded `startup` and was killed.
     private static func problem(_ progress: Progress, _ exit: ChildExit?, _ options: IsolationOptions) -> Problem? {
         if progress.isFine { return nil }
-        if let refusal = progress.refusal { return Problem(message: refusal, isTemporary: false) }
+        if let refusal = progress.refusal { return Problem(message: refusal, isRefusal: true, isTemporary: false) }
         let details = "\(progress.lastOutput)\(options.limits.hint)"
         guard let exit else {
             // The cause may be a busy machine.
             return Problem(
                 message: """
-                    failed the preflight: \(progress.doing) did not return within \(options.startup) (startup)\(details)
+                    failed the preflight: \(progress.doing) did not return within \(ValueGrammar.text(options.startup)) (startup)\(details)
                     """, isTemporary: true)
         }
         return Problem(

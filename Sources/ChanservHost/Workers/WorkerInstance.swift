@@ -191,9 +191,10 @@ final class WorkerInstance: ServingInstance {
     var workers: [WorkerStatus] {
         state.withLockedValue { state in
             state.slots.map {
-                WorkerStatus(
+                let unfinished = $0.process?.unfinishedRequests ?? 0
+                return WorkerStatus(
                     process: $0.process?.id, state: $0.state, restarts: $0.restarts, lastEnd: $0.lastEnd,
-                    openRequests: $0.open)
+                    openRequests: $0.open + unfinished, unfinishedRequests: unfinished)
             }
         }
     }

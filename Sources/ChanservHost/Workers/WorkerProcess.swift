@@ -22,6 +22,7 @@ final class WorkerProcess: Sendable {
         /// Reason of the end, reported by the worker or set by the host.
         var ending: String?
         var statistics = PluginStatistics.zero
+        var unfinished = 0
         /// Number of reports of any kind.
         var reports = 0
         var isDestroyed: Bool?
@@ -81,7 +82,7 @@ final class WorkerProcess: Sendable {
     ) async throws -> (WorkerProcess, WorkerLaunch) {
         let launch = try await WorkerLaunch.start(program, assignment, image, options)
         var logger = logger
-        logger[metadataKey: "process"] = "\(launch.child.id)"
+        logger[metadataKey: "process"] = .stringConvertible(launch.child.id)
         let process = WorkerProcess(
             launch.child, plugin: assignment.plugin, limits: options.limits, control: launch.control)
         process.listen(output: launch.output, control: launch.control, logger: logger)
@@ -134,7 +135,10 @@ final class WorkerProcess: Sendable {
             case .ready(let name, let version):
                 state.identification = Identification(name: WorkerLine.brief(name), version: WorkerLine.brief(version))
             case .refused(let message): state.refusal = WorkerLine.brief(message)
-            case .statistics(let statistics): state.statistics = statistics
+            case .statistics(let statistics, let unfinished):
+                state.statistics = statistics
+                // A worker process is not trusted.
+                state.unfinished = min(max(0, unfinished), Self.maximumUnfinished)
             case .ending(let reason): state.ending = WorkerLine.brief(reason)
             case .retired(let isDestroyed): state.isDestroyed = isDestroyed
             case .doing, .fine: break
@@ -203,6 +207,11 @@ final class WorkerProcess: Sendable {
 
     /// Counters of the instance, as last reported.
     var statistics: PluginStatistics { state.withLockedValue { $0.statistics } }
+
+    /// Number of requests that the host has ended and the plugin has not closed, as last reported.
+    var unfinishedRequests: Int { state.withLockedValue { $0.unfinished } }
+
+    private static let maximumUnfinished = 1 << 20
 
     /// Returns the name under which to dial the instance for requests of a route with these options.
     func name(for options: RouteOptions) -> String {

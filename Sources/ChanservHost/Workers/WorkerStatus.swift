@@ -19,6 +19,9 @@ public struct WorkerStatus: Sendable, Hashable {
     public var restarts: Int
     /// Reason of its last end; `nil` if it never ended.
     public var lastEnd: String?
-    /// Number of open requests in the process.
+    /// Number of open requests in the process, including unfinished ones.
     public var openRequests: Int
+    /// Number of requests that have ended for their clients and that the plugin has not closed, for example because a
+    /// call does not return. The process reports it once a second.
+    public var unfinishedRequests: Int
 }

@@ -6,6 +6,8 @@ public struct HostConfiguration: Sendable, Hashable {
     public var folder: String
     /// The `node` section.
     public var node: Node
+    /// The `log` section.
+    public var log = Log()
     /// The entries of `plugins`, in the order of the file.
     public var plugins: [Plugin]
     /// The entries of `routes`, in the order of the file. No two have the same ``Route/vAddr``.
@@ -20,6 +22,8 @@ public struct HostConfiguration: Sendable, Hashable {
 
     /// The host's node in the mesh.
     public struct Node: Sendable, Hashable {
+        /// The name of the host (`name`), for people. None by default.
+        public var name: String?
         /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default. Port 0 means any free
         /// port.
         public var listen = [HostAddress(host: "127.0.0.1", port: 5555)]
@@ -41,6 +45,25 @@ public struct HostConfiguration: Sendable, Hashable {
         @NotCompared public var listenLocations: [HostAddress: ConfigurationLocation] = [:]
 
         public init() {}
+    }
+
+    /// What the host logs.
+    public struct Log: Sendable, Hashable {
+        /// Where one line for each request goes (`access`).
+        public var access = AccessLog.off
+        /// The position of ``access``.
+        @NotCompared public var accessLocation: ConfigurationLocation? = nil
+
+        public init() {}
+    }
+
+    /// The place of the access log.
+    public enum AccessLog: Sendable, Hashable {
+        case off
+        /// Lines of the host's own log.
+        case log
+        /// A file, by its absolute path.
+        case file(String)
     }
 
     /// A library that can serve routes.

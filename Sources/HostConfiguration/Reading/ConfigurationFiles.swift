@@ -9,6 +9,8 @@ package struct ConfigurationFiles {
     /// Returns the paths that match a glob pattern, in the order of their bytes. Returns a pattern without wildcards
     /// unchanged, whether the file exists or not.
     package var matches: (String) -> [String]
+    /// Returns who can write a file.
+    package var access: (String) -> WriteAccess
     /// Returns the names of the files in a folder that other users cannot write to.
     package var list: (String) throws(FileProblem) -> [String]
     /// Returns the file that a path leads to through symbolic links, or the path itself if there is none.
@@ -19,12 +21,14 @@ package struct ConfigurationFiles {
         read: @escaping (String) throws(FileProblem) -> [UInt8] = { _ throws(FileProblem) in
             throw FileProblem("cannot be read here")
         }, matches: @escaping (String) -> [String] = { _ in [] },
+        access: @escaping (String) -> WriteAccess = { _ in .owner },
         list: @escaping (String) throws(FileProblem) -> [String] = { _ in [] },
         resolve: @escaping (String) -> String = { $0 }
     ) {
         self.pluginProblem = pluginProblem
         self.read = read
         self.matches = matches
+        self.access = access
         self.list = list
         self.resolve = resolve
     }
@@ -34,7 +38,7 @@ package struct ConfigurationFiles {
         ConfigurationFiles(
             pluginProblem: problemOfPlugin,
             read: { (path) throws(FileProblem) in try readBytes(path, limit: YAMLLimits().fileSize) },
-            matches: matchesOfPattern, list: { (folder) throws(FileProblem) in try names(in: folder) },
+            matches: matchesOfPattern, access: writeAccess, list: { (folder) throws(FileProblem) in try names(in: folder) },
             resolve: { path in
                 guard let target = realpath(path, nil) else { return path }
                 defer { free(target) }
@@ -63,7 +67,8 @@ private func names(in folder: String) throws(FileProblem) -> [String] {
     defer { closedir(handle) }
     var status = stat()
     guard fstat(dirfd(handle), &status) == 0 else { throw FileProblem(errno: errno) }
-    if let problem = writersProblem(status) { throw FileProblem(problem) }
+    let problem = PluginPermissions.current.problem(with: folder, owner: status.st_uid, mode: status.st_mode)
+    if let problem { throw FileProblem("is not safe: \(problem)") }
     var names: [String] = []
     while let entry = readdir(handle) {
         let name = withUnsafePointer(to: &entry.pointee.d_name) {
@@ -76,15 +81,30 @@ private func names(in folder: String) throws(FileProblem) -> [String] {
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
-/// Returns why a file or folder is unsafe as a source of code: another user could change it.
-private func writersProblem(_ status: stat) -> String? {
-    guard status.st_uid == geteuid() || status.st_uid == 0 else {
-        return "belongs to another user (uid \(status.st_uid)): chown it to the user of the host or to root"
+/// The users who can write a file, and thereby run code as the user of the host.
+package enum WriteAccess: Sendable {
+    /// Only the owner.
+    case owner
+    case group
+    case everyone
+
+    /// Returns why the host does not read a file; `nil` if it does.
+    func problem(with file: String) -> String? {
+        switch self {
+        case .owner, .group: nil
+        case .everyone:
+            "every user can write this file, and could thereby run code as the user of the host; fix this with: "
+                + "chmod go-w '\(file)'"
+        }
     }
-    guard status.st_mode & (S_IWGRP | S_IWOTH) == 0 else {
-        return "can be written by other users: run 'chmod go-w' on it"
-    }
-    return nil
+}
+
+private func writeAccess(to file: String) -> WriteAccess {
+    var status = stat()
+    // Pipes and devices have no content that others could have written.
+    guard stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .owner }
+    if status.st_mode & S_IWOTH != 0 { return .everyone }
+    return status.st_mode & S_IWGRP != 0 ? .group : .owner
 }
 
 /// Returns what is wrong with a plugin's file, as far as this is known without opening it.

@@ -93,6 +93,11 @@ extension ConfigurationReader {
     private mutating func dropInFile(_ path: String, _ files: ConfigurationFiles) -> YAMLNode? {
         do throws(FileProblem) {
             let bytes = try files.read(path)
+            switch files.access(path) {
+            case .owner: break
+            case .group, .everyone:
+                throw FileProblem("is writable by users other than its owner; fix this with: chmod go-w '\(path)'")
+            }
             let (root, problems) = YAMLReader.read(bytes, file: path, substitution: YAMLSubstitution(folder: folder))
             self.problems += problems
             return root ?? YAMLNode(.mapping([]), at: ConfigurationLocation(file: path))

@@ -51,12 +51,16 @@ extension ConfigurationReader {
             report("the included file \(quoted(path)) \(error.message)", at: location)
             return nil
         }
+        if let problem = files.access(path).problem(with: path) {
+            report(problem, at: ConfigurationLocation(file: path))
+            return nil
+        }
         let (root, problems) = YAMLReader.read(bytes, file: path, substitution: YAMLSubstitution(folder: folder))
         self.problems += problems
         // A file with all keys commented out adds nothing.
         guard let root else { return nil }
         let elsewhere = Dictionary(
-            uniqueKeysWithValues: ["node", "defaults", "include", "drop_in"].map { ($0, "in the main file") })
+            uniqueKeysWithValues: ["node", "log", "defaults", "include", "drop_in"].map { ($0, "in the main file") })
         let entries = entries(root, "an included file", known: ["plugins", "routes"], elsewhere: elsewhere)
         return ConfigurationPart(folder: folder, plugins: entries["plugins"]?.value, routes: entries["routes"]?.value)
     }

@@ -10,7 +10,19 @@ extension HostConfiguration {
     /// - Throws: ``ConfigurationErrors`` with all errors, not only the first.
     public static func read(_ file: String) throws(ConfigurationErrors) -> HostConfiguration {
         let (bytes, folder) = try contents(of: file)
-        return try parse(bytes, file: file, folder: folder, files: .system)
+        let place = ConfigurationLocation(file: file)
+        let files = ConfigurationFiles.system
+        if let problem = files.access(file).problem(with: file) {
+            throw ConfigurationErrors([ConfigurationError(problem, at: place)])
+        }
+        var configuration = try parse(bytes, file: file, folder: folder, files: files)
+        if files.access(file) == .group {
+            configuration.warnings.append(
+                ConfigurationError(
+                    "the members of the file's group can write this file, and can thereby run code as the user of the "
+                        + "host; if they should not, fix this with: chmod g-w '\(file)'", at: place))
+        }
+        return configuration
     }
 
     /// Returns the bytes of a configuration file, and the absolute folder that its relative paths are resolved against.
@@ -53,7 +65,7 @@ extension HostConfiguration {
         return configuration
     }
 
-    static let rootKeys = ["node", "defaults", "include", "drop_in", "plugins", "routes"]
+    static let rootKeys = ["node", "log", "defaults", "include", "drop_in", "plugins", "routes"]
 }
 
 extension ConfigurationReader {
@@ -64,6 +76,8 @@ extension ConfigurationReader {
         let entries = entries(root, "the configuration", known: HostConfiguration.rootKeys)
         var node = HostConfiguration.Node()
         if let entry = entries["node"] { _ = section(entry.value, ConfigurationSchema.node, into: &node) }
+        var log = HostConfiguration.Log()
+        if let entry = entries["log"] { _ = section(entry.value, ConfigurationSchema.log, into: &log) }
         var defaults = (routes: RouteOptions(), plugins: IsolationOptions())
         if let entry = entries["defaults"] { _ = section(entry.value, ConfigurationSchema.defaults, into: &defaults) }
         let parts =
@@ -93,7 +107,8 @@ extension ConfigurationReader {
         }
         checkRole(node.role, entries["node"]?.value, routes)
         return HostConfiguration(
-            file: file, folder: folder, node: node, plugins: plugins, routes: routes, dropIn: dropIn, dropIns: dropIns,
+            file: file, folder: folder, node: node, log: log, plugins: plugins, routes: routes, dropIn: dropIn,
+            dropIns: dropIns,
             warnings: warnings(
                 node, plugins, routes, dropIn,
                 at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))

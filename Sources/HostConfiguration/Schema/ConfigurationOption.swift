@@ -153,6 +153,7 @@ package enum ConfigurationReference {
             vAddrLocation: nowhere)
         return [
             ("node", ConfigurationSchema.node.options.flatMap { $0.rows(HostConfiguration.Node()) }),
+            ("log", ConfigurationSchema.log.options.flatMap { $0.rows(HostConfiguration.Log()) }),
             ("defaults", ConfigurationSchema.routeOptions.flatMap { $0.rows(RouteOptions()) }),
             (
                 "plugins",

@@ -7,6 +7,10 @@ extension ConfigurationSchema {
         "the node",
         [
             ConfigurationOption(
+                "name", \.name, ValueType.nodeName.optional, "name of the host in the mesh, the status and the logs",
+                "Shown beside the host's id, which is new at each start. Nodes with a direct link learn it. Names need "
+                    + "not be unique."),
+            ConfigurationOption(
                 "listen", type: "address, or a list", text: { text($0.listen) },
                 "one address or a list: [127.0.0.1:5555, \"[::1]:5555\"]; port 0 selects a free port",
                 "The host accepts links there. The log line `ready` has the selected port.",
@@ -37,7 +41,7 @@ extension ConfigurationSchema {
             ConfigurationOption(
                 "control", \.control, ValueType.socketPath.optional,
                 "socket for `chanserv status`, `reload` and others",
-                "Also for `requests`, `cancel`, `drain` and `enable` ([control.md](control.md)). Only the host's user "
+                "Also for `requests`, `links`, `cancel`, `drain` and `enable` ([control.md](control.md)). Only the host's user "
                     + "and root can use it."),
             ConfigurationOption("limits", \.limits, nodeLimits),
         ],
@@ -79,4 +83,23 @@ extension ConfigurationSchema {
                     + "total_buffer, the limit of all links (\(ValueGrammar.text(bytes: limits.totalBuffer)))",
                 at: entry.value.location)
         })
+}
+
+extension ValueType<String> {
+    /// Maximum length of the name of a node in bytes.
+    private static let longestNodeName = 63
+
+    /// The name of a node.
+    fileprivate static let nodeName = ValueType(
+        "1 to \(longestNodeName) letters, digits, `-`, `_` and `.`",
+        parse: { (node, _) throws(ConfigurationError) in
+            let name = try node.string("a name such as host-7")
+            let isValid = name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) }
+            guard isValid, (1...longestNodeName).contains(name.utf8.count) else {
+                throw ConfigurationError(
+                    "\(quoted(name)) is not a name of a node: use 1 to \(longestNodeName) letters, digits, '-', '_' "
+                        + "and '.'", at: node.location)
+            }
+            return name
+        }, text: { $0 })
 }

@@ -1,5 +1,6 @@
 internal import CProcess
 internal import Glibc
+package import HostConfiguration
 
 /// Bytes of a library, read once and checked. The host loads exactly the bytes that it hashed, even if the file changes
 /// later.

@@ -1,5 +1,6 @@
 internal import CChanservPlugin
 internal import Glibc
+package import HostConfiguration
 package import Logging
 internal import NIOConcurrencyHelpers
 

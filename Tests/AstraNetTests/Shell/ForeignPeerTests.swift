@@ -27,6 +27,33 @@ import Testing
         await node.shutdown()
     }
 
+    @Test func `many foreign connections from one address cause one warning`() async throws {
+        let (node, log) = Self.node()
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        for text in ["GET / HTTP/1.1", "SSH-2.0-x", "hello"] {
+            let peer = try await RawPeer.connect(to: address)
+            peer.send(Array(text.utf8))
+            await peer.closed()
+        }
+        #expect(log.warnings.count == 1)
+        #expect(log.warnings.first?.contains("(it sent an HTTP request)") == true)
+        await node.shutdown()
+    }
+
+    @Test func `the first connection beyond the limit of links is a warning that names the limit`() async throws {
+        let (node, log) = Self.node { $0.maximumLinks = 1 }
+        let address = try await node.listen(host: "127.0.0.1", port: 0)
+        let peer = try await RawPeer.connect(to: address)
+        _ = await peer.handshake()
+        for _ in 0..<3 { await (try await RawPeer.connect(to: address)).closed() }
+        #expect(log.warnings.count == 1)
+        let warning = try #require(log.warnings.first)
+        #expect(warning.hasPrefix("refused a connection from 127.0.0.1:"))
+        #expect(warning.hasSuffix(": the limit of 1 links is reached (node.limits.links)"))
+        await peer.close()
+        await node.shutdown()
+    }
+
     @Test func `the first bytes of a request are recognised when they arrive one by one`() async throws {
         let (node, log) = Self.node()
         let address = try await node.listen(host: "127.0.0.1", port: 0)

@@ -58,6 +58,61 @@ import Testing
         }
     }
 
+    @Test func `a dry run prints what a reload would change and changes nothing`() async throws {
+        try await TestHost.serving(TestHost.controlled) { host in
+            let unchanged = try await host.control("reload", "--dry-run")
+            #expect(unchanged.code == 0 && unchanged.errors == "")
+            #expect(unchanged.text == "a reload would change nothing; still serving generation 1\n")
+            let before = try await host.controlJSON("status")
+            let other = TestHost.controlled.replacingOccurrences(of: "count: 3", with: "count: 4")
+                .replacingOccurrences(of: "node:\n", with: "node:\n  drain: 5s\n")
+            try host.configure(other + "  - {vaddr: load, plugin: new}\n  - {vaddr: parrot, plugin: echo}\n")
+            let text = try String(contentsOfFile: host.configurationFile, encoding: .utf8)
+            try host.configure(text.replacingOccurrences(of: "routes:", with: "  new: {path: libLoad.so}\nroutes:"))
+            let changed = try await host.control("reload", "--dry-run")
+            #expect(changed.code == 0 && changed.errors == "")
+            let applies = #/^a reload would apply: (.*); still serving generation 1\n$/#
+            let changes = try #require(changed.text.firstMatch(of: applies), "\(changed.text)").1
+            #expect(changes.hasPrefix("changed node.drain; added load, parrot; repointed ticker; "), "\(changes)")
+            let after = try await host.controlJSON("status")
+            for key in ["retained", "reloads"] {
+                #expect(after[key] as? [String: Int] == before[key] as? [String: Int], "\(key)")
+            }
+            #expect(after["generation"] as? Int == 1 && after["last_reload"] == nil)
+            #expect(try await host.post("parrot", "--body", "x", "--timeout", "100ms").code == 69)
+            // The reload does what the dry run announced.
+            #expect(try await host.control("reload").text == "generation 2: \(changes)\n")
+            let json = try await host.controlJSON("reload", "--dry-run")
+            #expect(json["dry_run"] as? Bool == true && json["result"] as? String == "unchanged")
+            #expect(try await host.controlJSON("reload")["dry_run"] == nil)
+        }
+    }
+
+    @Test(arguments: [
+        // An unknown key of the plugin, which only `create` finds.
+        ("interval: 10ms", "intervall: 10ms", "intervall"),
+        // A library that the loader refuses.
+        ("plugins:\n", "plugins:\n  broken: {path: broken.so}\n", "broken.so"),
+        ("plugin: echo}", "plugin: ecco}", "no plugin has the name 'ecco'"),
+    ])
+    func `a dry run has the reasons and the exit code of the reload`(old: String, new: String, reason: String)
+        async throws
+    {
+        try await TestHost.serving(TestHost.controlled) { host in
+            try CompiledPlugin.compile("int unused;", to: host.folder + "/broken.so")
+            try host.configure(TestHost.controlled.replacingOccurrences(of: old, with: new))
+            let dry = try await host.control("reload", "--dry-run")
+            #expect(dry.code == 65)
+            #expect(dry.text == "a reload would be refused; still serving generation 1\n")
+            let refused = (try await host.controlJSON("status"))["reloads"] as? [String: Int]
+            #expect(refused?["refused"] == 0)
+            let real = try await host.control("reload")
+            #expect(real.code == 65)
+            #expect(dry.errors == real.errors)
+            #expect(dry.errors.contains(reason), "\(dry.errors)")
+        }
+    }
+
     @Test(arguments: [
         ("", "configuration file is empty"),
         ("nod: {control: c.sock}\nroutes: []\n", "chanserv.yaml:1:1: unknown key 'nod'; did you mean 'node'?"),

@@ -270,7 +270,7 @@ import Testing
             #expect(route["requests_total"] as? Int == 2)
             #expect(route["requests_refused"] as? Int == 1)
             #expect(route["failures"] as? Int == 0)
-            #expect(try await host.control("status").text.contains(#/\nticker +\S+ +serving +2 / 2 +1 +/#))
+            #expect(try await host.control("status").text.contains(#/\nticker +\S+ +serving +2 / 2 +1 busy +/#))
 
             let id = try #require(try await requests(host).first?["id"] as? Int)
             #expect(try await host.control("cancel", "\(id)").code == 0)

@@ -15,10 +15,20 @@ import Testing
     }
 
     @Test func `a JSON line is one object`() {
-        let line = line("say \"hi\"\n", ["n": ["1", ["a": "b"]], "v": .stringConvertible(42)])
+        let line = line("say \"hi\"\n", ["n": ["1", ["a": "b"]], "v": "42"])
         #expect(
             line.json == #"{"label":"chanserv","level":"warning","message":"say \"hi\"\n","#
                 + #""metadata":{"n":["1",{"a":"b"}],"v":"42"},"time":"2026-01-31T12:00:00.250Z"}"#)
+    }
+
+    @Test func `numbers and Booleans of a JSON line are no strings`() {
+        let metadata: Logger.Metadata = [
+            "i": .stringConvertible(UInt64.max), "d": .stringConvertible(0.5), "b": .stringConvertible(true),
+            "nan": .stringConvertible(Double.nan), "list": [.stringConvertible(-1 as Int32)],
+        ]
+        #expect(
+            line("x", metadata).json.contains(
+                #""metadata":{"b":true,"d":0.5,"i":18446744073709551615,"list":[-1],"nan":"nan"}"#))
     }
 
     @Test func `a JSON line without metadata has no metadata key`() {

@@ -10,7 +10,9 @@ import Testing
 
     private var listing: MeshListing {
         func link(_ peer: HostID, _ address: String, _ roundTrip: Duration?) -> MeshListing.Link {
-            MeshListing.Link(peer: peer, address: address, isDialled: true, roundTrip: roundTrip, bufferedBytes: 0)
+            MeshListing.Link(
+                peer: peer, name: peer == router ? "router-1" : nil, address: address, isDialled: true,
+                roundTrip: roundTrip, bufferedBytes: 0)
         }
         func service(_ name: String, _ host: HostID, via: HostID) -> MeshListing.Service {
             let offer = ServiceOffer(name: name, address: Address(host: host, port: 7), isRelayed: host != via)
@@ -27,11 +29,11 @@ import Testing
     @Test func `the table has a line per service and per linked host without services`() {
         #expect(
             MeshText.render(MeshSnapshot(listing, environment: nil)) == """
-                HOST          SERVICE                PATH                      ADDRESS        ROUND TRIP
-                AAAAAAAAAAEA  echo                   direct, via AAAAAAAAAAIA  10.0.0.1:5555  0.18 ms
-                AAAAAAAAAAIA  -                      direct                    [::1]:10000    -
-                AAAAAAAAAAMA  bad\\u{1B}name.staging  via AAAAAAAAAAIA          [::1]:10000    -
-                AAAAAAAAAAMA  echo                   via AAAAAAAAAAIA          [::1]:10000    -
+                HOST                     SERVICE                PATH                      ADDRESS        ROUND TRIP
+                AAAAAAAAAAEA             echo                   direct, via AAAAAAAAAAIA  10.0.0.1:5555  0.18 ms
+                AAAAAAAAAAIA (router-1)  -                      direct                    [::1]:10000    -
+                AAAAAAAAAAMA             bad\\u{1B}name.staging  via AAAAAAAAAAIA          [::1]:10000    -
+                AAAAAAAAAAMA             echo                   via AAAAAAAAAAIA          [::1]:10000    -
 
                 """)
     }
@@ -48,7 +50,7 @@ import Testing
             object.hasPrefix(
                 #"{"hosts":[{"host":"AAAAAAAAAAEA","links":[{"address":"10.0.0.1:5555","round_trip_ms":0.184}],"#
                     + #""services":[{"direct":true,"name":"echo","routers":["AAAAAAAAAAIA"]}]},"#
-                    + #"{"host":"AAAAAAAAAAIA","links":[{"address":"[::1]:10000"}],"services":[]},"#))
+                    + #"{"host":"AAAAAAAAAAIA","links":[{"address":"[::1]:10000"}],"name":"router-1","services":[]},"#))
         #expect(object.hasSuffix("]}\n"))
     }
 

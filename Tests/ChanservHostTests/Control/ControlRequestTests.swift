@@ -6,10 +6,11 @@ import Testing
 
 @Suite struct ControlRequestTests {
     @Test(arguments: [
-        ControlRequest.status(every: nil), .status(every: .milliseconds(100)), .status(every: .seconds(3600)), .reload,
+        ControlRequest.status(every: nil), .status(every: .milliseconds(100)), .status(every: .seconds(3600)),
+        .reload(dryRun: false), .reload(dryRun: true),
         .requests(nil, every: nil), .requests("echo", every: nil), .requests(nil, every: .seconds(1)),
         .requests("echo", every: .milliseconds(100)), .cancel(0, reason: nil), .cancel(.max, reason: "a \"reason\"\n"),
-        .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
+        .links(every: nil), .links(every: .seconds(1)), .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
     ])
     func `a request is encoded as one line and decoded from it`(request: ControlRequest) throws {
         let line = request.line
@@ -37,15 +38,18 @@ import Testing
         #expect(error(#"{"command":"status","interval_ms":500}"#)?.message == "'interval_ms' needs 'watch'")
         #expect(
             error(#"{"command":"reload","watch":true}"#)?.message
-                == "'reload' takes no 'watch': it is for 'status' and 'requests'")
+                == "'reload' takes no 'watch': it is for 'status', 'requests' and 'links'")
         #expect(
             error(#"{"command":"drain","vaddr":"x","interval_ms":500}"#)?.message
-                == "'drain' takes no 'interval_ms': it is for 'status' and 'requests'")
+                == "'drain' takes no 'interval_ms': it is for 'status', 'requests' and 'links'")
         #expect(
             error(#"{"command":"reload","vaddr":"x"}"#)?.message
                 == "'reload' is for the whole host and takes no 'vaddr'")
         #expect(
             error(#"{"command":"enable","vaddr":"x","id":1}"#)?.message == "'enable' takes no 'id': it is for 'cancel'")
+        #expect(
+            error(#"{"command":"status","dry_run":true}"#)?.message
+                == "'status' takes no 'dry_run': it is for 'reload'")
         #expect(error(#"{"command":"requests","interval_ms":500}"#)?.message == "'interval_ms' needs 'watch'")
         #expect(error(#"{"command":"requests","vaddr":""}"#)?.message == "'requests' needs the key 'vaddr'")
         #expect(error(#"{"command":"cancel"}"#)?.message == "'cancel' needs the key 'id'")

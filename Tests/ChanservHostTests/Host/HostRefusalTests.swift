@@ -42,6 +42,24 @@ import Testing
         }
     }
 
+    @Test func `a configuration that every user can write is refused and one of a group is a warning`() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure()
+        let file = fixture.folder.file("chanserv.yaml")
+        try #require(chmod(file, 0o666) == 0)
+        let error = await #expect(throws: HostError.self) { _ = try await fixture.check() }
+        #expect(error?.code == .badConfiguration)
+        #expect(error?.problems.count == 1)
+        #expect(error?.problems.first?.hasPrefix("\(file): every user can write this file") == true)
+        #expect(error?.problems.first?.hasSuffix("fix this with: chmod go-w '\(file)'") == true)
+        try #require(chmod(file, 0o664) == 0)
+        let warnings = try await fixture.check()
+        #expect(warnings.count == 1 && warnings[0].hasSuffix("fix this with: chmod g-w '\(file)'"), "\(warnings)")
+        try #require(chmod(file, 0o644) == 0)
+        #expect(try await fixture.check() == [])
+    }
+
     @Test(arguments: Mistake.allCases, Isolation.allCases)
     func `a refused reload keeps the running generation and reports the reason`(
         mistake: Mistake, isolation: Isolation

@@ -114,7 +114,7 @@ import Testing
     @Test func `reports and commands are encoded as one line each`() {
         let reports: [WorkerReport] = [
             .ready(name: "n", version: "1\n2"), .refused("x\ny"), .doing("its create"), .fine,
-            .statistics(.zero), .ending("why"), .retired(isDestroyed: true),
+            .statistics(.zero, unfinished: 3), .ending("why"), .retired(isDestroyed: true),
         ]
         for report in reports {
             let line = WorkerLine.encode(report)

@@ -73,6 +73,32 @@ extension EndToEnd {
             }
         }
 
+        @Test func `a call that does not return stays open in the status after its client has left`() async throws {
+            let configuration = Self.configuration().replacingOccurrences(
+                of: "node: {", with: "node: {control: c.sock, ")
+            try await ServedHost.serving(configuration) { host in
+                try await host.withClient { client in
+                    let stuck = Task { try await client.frames("drill", "ruin hang") }
+                    _ = try await host.process.errorLine(with: "has not returned for")
+                    stuck.cancel()
+                }
+                let status = try await eventually(host, in: "status") { text in
+                    text.contains(#/\ndrill@\w+ +\S+ +current +1 / 1 /#) && text.contains(#/ \d+ +serving +1 +0 /#)
+                }
+                #expect(status.contains("\ndrill "), "\(status)")
+            }
+        }
+
+        /// Runs a control command until its output fulfils a condition.
+        private func eventually(
+            _ host: ServedHost, in command: String, _ condition: (String) -> Bool
+        ) async throws -> String {
+            while true {
+                let text = try await ChanservCommand.run(command, "--config", host.configurationFile).text
+                if condition(text) { return text }
+            }
+        }
+
         @Test func `forged statistics of a worker do no harm`() async throws {
             try await ServedHost.serving(Self.configuration(", processes: 2")) { host in
                 try await host.withClient { client in

@@ -36,7 +36,7 @@ extension EndToEnd {
                 let line = text.split(separator: "\n").first { $0.contains(place) }
                 let fate =
                     broken.ruin == .hang
-                    ? "\(broken.place.name) did not return within 2.0 seconds"
+                    ? "\(broken.place.name) did not return within 2s"
                     : "\(broken.ruin.fate)"
                 #expect(line?.contains(fate) == true, "\(name): \(line ?? "nothing") of\n\(text)")
                 #expect(line?.contains(broken.place.name) == true, "\(name): \(line ?? "nothing")")
@@ -104,7 +104,7 @@ extension EndToEnd {
             let check = try await ChanservCommand.run("check", "--config", folder.file("chanserv.yaml"))
             #expect(check.code == 65)
             #expect(check.errors.contains("chanserv.yaml:2:18: plugin 'broken': "), "\(check.errors)")
-            #expect(check.errors.contains("its create did not return within 10.0 seconds"), "\(check.errors)")
+            #expect(check.errors.contains("its create did not return within 10s (startup)"), "\(check.errors)")
         }
 
         /// The machine may only be busy, so the exit code tells the service manager to try again.
@@ -121,7 +121,7 @@ extension EndToEnd {
             try Data(configuration.utf8).write(to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
             let serve = try await ChanservCommand.run("serve", "--config", folder.file("chanserv.yaml"))
             #expect(serve.code == 69)
-            #expect(serve.errors.contains("its create did not return within 1.0 seconds"), "\(serve.errors)")
+            #expect(serve.errors.contains("its create did not return within 1s (startup)"), "\(serve.errors)")
         }
 
         /// With the two limits, different resources are the first that the host cannot get.

@@ -33,6 +33,10 @@ package final class Link: Sendable {
     package let pushGrants: BufferBudget
     /// `ip:port` of the peer; empty if the peer has no such address.
     let peerSocketAddress = NIOLockedValueBox("")
+    /// Name of the peer for people; `nil` if it sent none.
+    let peerName = NIOLockedValueBox<String?>(nil)
+    /// Time at which the connection began, on the clock of ``eventLoop`` in nanoseconds.
+    let began: UInt64
     /// Event loop of ``channel``. It is stored because `Channel.eventLoop` costs more than reading the clock.
     package let eventLoop: any EventLoop
 
@@ -80,6 +84,7 @@ package final class Link: Sendable {
         self.node = node
         self.channel = channel
         eventLoop = channel.eventLoop
+        began = channel.eventLoop.now.uptimeNanoseconds
         self.isDialled = isDialled
         self.memory = memory
         deadlines = Deadlines(on: channel.eventLoop)

@@ -64,8 +64,8 @@ package final class LinkHandler: ChannelInboundHandler {
             break
         case .sendHandshake:
             sendHandshake()
-        case .announceUp(let peer, let address):
-            announceUp(peer, seenAt: address)
+        case .announceUp(let peer, let address, let name):
+            announceUp(peer, seenAt: address, name)
         case .greet(let sendsReads):
             sendToPeer(.ping)
             if sendsReads { sendToPeer(.reads) }
@@ -115,7 +115,7 @@ package final class LinkHandler: ChannelInboundHandler {
             context?.close(promise: nil)
         case .reject(let failure):
             // The code that dialled a connection reports its failure.
-            if !link.isDialled { log.warning("\(failure.warning(about: context?.remoteAddress?.printed ?? ""))") }
+            if !link.isDialled { node.warnClosed(failure, from: context?.remoteAddress, log) }
             context?.close(promise: nil)
         case .closeConnection:
             context?.close(promise: nil)
@@ -153,15 +153,17 @@ package final class LinkHandler: ChannelInboundHandler {
         }
         let handshake = Handshake(
             remoteAddress: context.remoteAddress?.printed ?? "", abilities: Set(Handshake.Ability.allCases),
-            maximumPayload: Op.largePayload)
+            maximumPayload: Op.largePayload, name: node.configuration.name)
         var ops = context.channel.allocator.buffer(capacity: 128)
         ops.writeOp(Op(header: peerHeader(.handshake), payload: handshake.encoded()))
         context.write(wrapOutboundOut(ops), promise: nil)
         context.flush()
     }
 
-    private func announceUp(_ peer: LinkPeer, seenAt address: String) {
+    private func announceUp(_ peer: LinkPeer, seenAt address: String, _ name: String?) {
         log[metadataKey: "peer"] = "\(peer.host)"
+        if let name { log[metadataKey: "peer name"] = "\(name)" }
+        link.peerName.withLockedValue { $0 = name }
         link.learned(peer)
         let result = node.linkUp(link, peer: peer.host, seenAt: address)
         if let result {

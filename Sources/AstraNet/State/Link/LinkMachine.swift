@@ -35,7 +35,7 @@ struct LinkMachine: Hashable, Sendable {
         case doNothing
         case sendHandshake
         /// Tells the node that the link is up, and at which address the peer sees this node.
-        case announceUp(LinkPeer, seenAt: String)
+        case announceUp(LinkPeer, seenAt: String, name: String?)
         /// Sends PING, and also READS if this node reads shared memory.
         case greet(sendsReads: Bool)
         case sendPing
@@ -222,7 +222,7 @@ struct LinkMachine: Hashable, Sendable {
         }
         let peer = LinkPeer(host: host, handshake: handshake)
         phase = .up(peer)
-        return .announceUp(peer, seenAt: handshake.remoteAddress)
+        return .announceUp(peer, seenAt: handshake.remoteAddress, name: handshake.name)
     }
 
     private mutating func receivedPong(from peer: LinkPeer, now: UInt64) -> Action {
@@ -292,7 +292,7 @@ struct LinkMachine: Hashable, Sendable {
         return .sendHandshake
     }
 
-    /// Handles the node's answer to ``Action/announceUp(_:seenAt:)``. The node does not accept the link if it is
+    /// Handles the node's answer to ``Action/announceUp(_:seenAt:name:)``. The node does not accept the link if it is
     /// closed.
     mutating func joined(isAccepted: Bool, now: UInt64) -> Action {
         guard case .up = phase else { return .doNothing }

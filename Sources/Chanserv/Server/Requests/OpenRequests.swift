@@ -62,6 +62,8 @@ package final class OpenRequests: Sendable {
     }
 
     let surroundings: NetworkEnvironment
+    /// Receives the end of each request.
+    package let log = RequestLog()
     private let lastID = Atomic<UInt64>(0)
     private let storage = NIOLockedValueBox(Storage())
 
@@ -180,6 +182,11 @@ package final class OpenRequests: Sendable {
     /// Returns the number of selected requests.
     package func count(_ selector: Selector) -> Int {
         storage.withLockedValue { $0.count(selector) }
+    }
+
+    /// The number of requests that are answered or cancelled and whose handler has not finished.
+    package var unfinishedCount: Int {
+        storage.withLockedValue { storage in storage.present.count { $0.isAnswered } }
     }
 
     /// Returns the selected requests, oldest first.

@@ -40,6 +40,10 @@ package final class RequestScope: ConnectionDelegate {
         var deadlines = RequestDeadlines()
         var frames = 0
         var bytes = 0
+        /// The time to the first frames, if requests are logged.
+        var firstFrame: Duration?
+        /// The first error of the request or of one of its sources, if requests are logged.
+        var error: String?
     }
 
     private enum Delivery { case pushed(window: Int), named }
@@ -468,12 +472,46 @@ package final class RequestScope: ConnectionDelegate {
         case .undecided: service.undecided(ticket)
         case nil: break
         }
+        if settlement.isAnswered, service.open.log.isOn { service.open.log.record(summary) }
         // Last, so that a caller that waits for this finds the result counted.
         if settlement.isAnswered { service.open.answered(self, isHandlerFinished: settlement.isHandlerFinished) }
     }
 
     private func report(_ error: ChanservError) {
+        note(error)
         revision.configuration.onError(error)
+    }
+
+    /// Keeps the first error for the access log.
+    func note(_ error: ChanservError) {
+        guard service.open.log.isOn else { return }
+        storage.withLock { storage in
+            if storage.error == nil { storage.error = "\(error)" }
+        }
+    }
+
+    /// The end of the request, for the access log.
+    private var summary: RequestSummary {
+        storage.withLock { storage in
+            let (result, reason): (RequestSummary.Result, String?) =
+                switch storage.state.cancellation {
+                case .clientGone: (.cancelled, "the client ended the request")
+                case .deadline(let what): (.timeout, what)
+                case .stopped(let reason): (.cancelled, reason ?? "the server stopped serving the request")
+                case nil:
+                    if let error = storage.error {
+                        (.failed, error)
+                    } else if storage.state.neutralSources > 0 {
+                        (.cancelled, "the client ended a source early")
+                    } else {
+                        (.ok, nil)
+                    }
+                }
+            return RequestSummary(
+                id: id, vAddr: service.vAddr, client: connection.peerDescription, clientAddress: context.peerAddress,
+                result: result, reason: reason, sources: storage.state.sourcesTotal, frames: storage.frames,
+                bytes: storage.bytes, firstFrame: storage.firstFrame, duration: began.duration(to: surroundings.now()))
+        }
     }
 
     // MARK: - For its sources
@@ -523,6 +561,9 @@ package final class RequestScope: ConnectionDelegate {
     func sent(frames: Int, bytes: Int) {
         service.totals.add(frames: frames, bytes: bytes)
         let proves = storage.withLock { storage -> Bool in
+            if storage.frames == 0, frames > 0, service.open.log.isOn {
+                storage.firstFrame = began.duration(to: surroundings.now())
+            }
             storage.frames += frames
             storage.bytes += bytes
             // The first frames of a probe prove the service. Any other request proves it after ``ErrorMass/probeTime``.

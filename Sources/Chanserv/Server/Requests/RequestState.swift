@@ -53,6 +53,8 @@ package struct RequestState: Sendable {
     /// The number of open sources that the client has not accepted.
     package private(set) var unacceptedSources = 0
     package private(set) var sourcesTotal = 0
+    /// The number of sources that the client ended, or whose error it caused.
+    private(set) var neutralSources = 0
     private var hasFailed = false
     private var wentWell = false
     private var isReported = false
@@ -97,6 +99,7 @@ package struct RequestState: Sendable {
         precondition(openSources > 0, "more sources ended than were added")
         openSources -= 1
         if !countedAsAccepted { unacceptedSources -= 1 }
+        if case .neutral = end { neutralSources += 1 }
         return settle(end)
     }
 

@@ -263,7 +263,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             request.ended(self, .neutral, end)
         } else {
             end.connection?.fail(failure.description)
-            request.revision.configuration.onChanError(failure)
+            report(failure)
             request.ended(self, .failed(failure), end)
         }
         end.work?.cancel()
@@ -284,7 +284,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         if let connection = sentAll(outcome) {
             // Until the client accepts it, it counts as an unaccepted source.
             if let text { connection.fail(text) } else { connection.close() }
-            if let failure { revision.configuration.onChanError(failure) }
+            if let failure { report(failure) }
             firstFramesSent()
             if !connection.progress.isUnaccepted { connectionChanged() }
             return
@@ -293,8 +293,13 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         // The client accepted the source, but ``connectionChanged()`` has not handled that yet.
         end.acceptedAfterSent = !end.countedAsAccepted && end.connection?.progress.wasAccepted == true
         if let text { end.connection?.fail(text) } else { end.connection?.close() }
-        if let failure { revision.configuration.onChanError(failure) }
+        if let failure { report(failure) }
         request.ended(self, outcome, end)
+    }
+
+    private func report(_ failure: ChanservError) {
+        request.note(failure)
+        request.revision.configuration.onChanError(failure)
     }
 
     /// Records that all frames of a pushed source were sent before the client accepted it.
@@ -351,7 +356,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
                 ? "chan accept timeout: the client did not accept the source in \(timeout.notation)"
                 : isLateWrite ? "sending frames: frame write timeout" : RequestScope.servingTimeout)
         end.connection?.abort(error.description)
-        request.revision.configuration.onChanError(error)
+        report(error)
         request.ended(self, end.failure, end)
         end.work?.cancel()
     }

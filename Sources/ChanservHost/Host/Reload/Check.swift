@@ -34,6 +34,9 @@ extension PluginHost {
             problems.append(
                 "\(configuration.node.controlLocation ?? ConfigurationLocation(file: configurationFile)): \(problem)")
         }
+        do throws(ConfigurationError) { try await host.checkAccessLog(of: configuration) } catch {
+            problems.append(error.description)
+        }
         guard problems.isEmpty else { throw HostError(.badConfiguration, problems) }
         return configuration.warnings.map(\.description)
     }

@@ -41,7 +41,7 @@ extension PluginHost {
                 return Applied(result: .done, plan: plan, rejected: rejected, kept: kept)
             }
             let result = await carryOut(
-                plan, wanted: wanted, recipes: preparation.recipes, problems: problems, dryRun: dryRun)
+                plan, wanted: wanted, preparation, problems: problems, dryRun: dryRun)
             guard case .refused(let refusal) = result, refusal.isOnly(about: { dropIns[$0] != nil }) else {
                 return Applied(result: result, plan: plan, rejected: rejected, kept: kept)
             }

@@ -63,8 +63,10 @@ extension PluginHost {
             case .request: .info
             case .folder: .debug
             }
-        logger.log(level: quiet, "reloading \(what)", metadata: ["generation": "\(table.generation)"])
+        logger.log(
+            level: quiet, "reloading \(what)", metadata: ["generation": .stringConvertible(table.generation)])
         if !machine.isStopping { manager?.notifyReloading() }
+        accessLog?.reopen()
         await maintainControlSocket()
         let outcome = await readAndApply(because: cause)
         lastReload = (outcome, .now)
@@ -75,21 +77,44 @@ extension PluginHost {
         case .unchanged:
             reloadCounts.unchanged += 1
             let text = outcome.unchangedText
-            logger.log(level: quiet, "reload: \(text)", metadata: ["generation": "\(outcome.generation)"])
+            logger.log(
+                level: quiet, "reload: \(text)", metadata: ["generation": .stringConvertible(outcome.generation)])
         case .changed:
             reloadCounts.changed += 1
-            logger.info("reload: \(outcome.changes)", metadata: ["generation": "\(outcome.generation)"])
+            logger.info("reload: \(outcome.changes)", metadata: ["generation": .stringConvertible(outcome.generation)])
         case .refused:
             reloadCounts.refused += 1
             for reason in outcome.reasons { logger.error("reload: \(reason)") }
             logger.error(
                 "reload refused; still serving generation \(outcome.generation)",
-                metadata: ["generation": "\(outcome.generation)"])
+                metadata: ["generation": .stringConvertible(outcome.generation)])
         }
         return outcome
     }
 
-    private func readAndApply(because cause: ReloadCause) async -> ReloadOutcome {
+    /// Examines what a reload would do: reads the configuration and the plugins, and tries new instances out in
+    /// short-lived processes. Changes nothing.
+    ///
+    /// Dry runs wait for each other.
+    ///
+    /// - Returns: the outcome that a reload would have.
+    func dryRunReload() async -> ReloadOutcome {
+        let previous = lastDryRun
+        let dryRun = Task {
+            _ = await previous?.value
+            var outcome =
+                machine.isStopping
+                ? .refused(["the host is stopping"], generation: table.generation)
+                : await readAndApply(because: .request, isDryRun: true)
+            outcome.dryRun = true
+            logger.info("dry run: \(outcome.text)", metadata: ["generation": .stringConvertible(outcome.generation)])
+            return outcome
+        }
+        lastDryRun = dryRun
+        return await dryRun.value
+    }
+
+    private func readAndApply(because cause: ReloadCause, isDryRun: Bool = false) async -> ReloadOutcome {
         guard let startedNode else {
             return .refused(["the host has not started"], generation: table.generation)
         }
@@ -99,22 +124,34 @@ extension PluginHost {
         } catch {
             return .refused(error.errors.map(\.description), generation: table.generation)
         }
+        var tools = tools
+        tools.isTrial = isDryRun
         let preparation = await Preparation(
             configuration, running: Set(routes.map(\.planned.instance)),
             rejected: cause == .folder ? dropIns.entries.compactMapValues(\.rejected) : [:], tools: tools)
+        let changesLog = configuration.log != self.configuration?.log
+        let newLog: OpenedAccessLog
+        do throws(ConfigurationError) {
+            if isDryRun { try await checkAccessLog(of: configuration) }
+            newLog = changesLog && !isDryRun ? try await openAccessLog(of: configuration) : .off
+        } catch {
+            return .refused([error.description], generation: table.generation)
+        }
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
-        let applied = await apply(configuration, preparation)
+        let applied = await apply(configuration, preparation, dryRun: isDryRun)
         var outcome: ReloadOutcome
         switch applied.result {
         case .refused(let refusal):
             outcome = .refused(refusal.reasons, generation: table.generation)
         case .done:
-            let isSame = applied.plan.isEmpty && node.isEmpty
+            let isSame = applied.plan.isEmpty && node.isEmpty && !changesLog
             outcome = ReloadOutcome(isSame ? .unchanged : .changed, generation: table.generation)
             outcome.changes = ReloadChanges(applied.plan)
-            record(applied, configuration)
-            outcome.rejected = dropIns.rejections
-            if configuration.dropIn != self.configuration?.dropIn { watchDropIns(configuration.dropIn) }
+            outcome.rejected = rejections(applied, configuration)
+            if !isDryRun {
+                record(applied, configuration)
+                if configuration.dropIn != self.configuration?.dropIn { watchDropIns(configuration.dropIn) }
+            }
         }
         let waiting = configuration.node.changesThatNeedARestart(since: startedNode)
         outcome.needRestart = waiting.map(\.key)
@@ -126,7 +163,11 @@ extension PluginHost {
             }
         if outcome.result != .refused {
             outcome.changes.node = node
-            self.configuration = configuration
+            if changesLog { outcome.changes.log = ["access"] }
+            if !isDryRun {
+                self.configuration = configuration
+                if changesLog { use(newLog) }
+            }
         }
         return outcome
     }

@@ -19,6 +19,11 @@ extension PluginHost {
         /// Those of the reasons that are about one instance, by the name of its plugin.
         var plugins: [String: [String]] = [:]
 
+        mutating func add(_ failure: InstanceRecipe.Refusal, of key: InstanceKey) {
+            isTemporary = isTemporary && failure.isTemporary
+            plugins[key.plugin, default: []].append(failure.reason)
+        }
+
         /// Whether every reason is about an instance of a plugin that satisfies `predicate`.
         func isOnly(about predicate: (String) -> Bool) -> Bool {
             plugins.keys.allSatisfy(predicate) && plugins.values.reduce(0) { $0 + $1.count } == reasons.count
@@ -35,12 +40,13 @@ extension PluginHost {
     ///
     /// - Parameters:
     ///   - wanted: the routes that the plan leads to.
-    ///   - recipes: those of the instances that it creates.
+    ///   - preparation: has the recipes of the instances that it creates. Those of a trial are created in other
+    ///     processes.
     ///   - problems: libraries that could not be loaded. If there is one, the rest is only tried, to find all errors.
     ///   - dryRun: undo everything in any case.
     func carryOut(
         _ plan: ReloadPlan<RouteOptions>, wanted: [PlannedRoute<RouteOptions>],
-        recipes: [InstanceKey: InstanceRecipe], problems: [Preparation.Problem] = [], dryRun: Bool = false
+        _ preparation: Preparation, problems: [Preparation.Problem] = [], dryRun: Bool = false
     ) async -> TransactionResult {
         var transaction = ReloadTransaction(
             create: plan.create, bind: plan.add.map(\.vAddr), dryRun: dryRun || !problems.isEmpty)
@@ -51,14 +57,20 @@ extension PluginHost {
         while true {
             if machine.isStopping, action.isForward { action = transaction.abandon("the host is stopping") }
             switch action {
+            case .create(let key) where preparation.isTrial:
+                switch await tryOut(preparation.recipes[key]) {
+                case nil: action = transaction.succeeded()
+                case let failure?:
+                    refusal.add(failure, of: key)
+                    action = transaction.failed(failure.reason)
+                }
             case .create(let key):
-                switch await make(recipes[key]) {
+                switch await make(preparation.recipes[key]) {
                 case .success(let instance):
                     made.instances[key] = instance
                     action = transaction.succeeded()
                 case .failure(let failure):
-                    refusal.isTemporary = refusal.isTemporary && failure.isTemporary
-                    refusal.plugins[key.plugin, default: []].append(failure.reason)
+                    refusal.add(failure, of: key)
                     action = transaction.failed(failure.reason)
                 }
             case .bind(let vAddr):
@@ -90,6 +102,11 @@ extension PluginHost {
                 return .refused(refusal)
             }
         }
+    }
+
+    private func tryOut(_ recipe: InstanceRecipe?) async -> InstanceRecipe.Refusal? {
+        guard let recipe, let program else { preconditionFailure("a trial creates an instance without a recipe") }
+        return await recipe.refusal(inTrialOf: program)
     }
 
     private func make(_ handling: InstanceRecipe?) async -> Result<RunningInstance, InstanceRecipe.Refusal> {

@@ -10,8 +10,12 @@ struct Preparation: Sendable {
         /// chanserv's own executable. Without it libraries are not tried out, and no plugin can run in worker
         /// processes.
         var program: String?
+        /// Whether no library is loaded and no instance is created in this process. Needs ``program``.
+        var isTrial = false
     }
 
+    /// Whether the code of all recipes is for other processes, see ``Tools/isTrial``.
+    let isTrial: Bool
     /// The routes whose libraries were loaded, in the order of the file.
     private(set) var routes: [PlannedRoute<RouteOptions>] = []
     /// The digests of the libraries that could be read, by plugin.
@@ -30,6 +34,7 @@ struct Preparation: Sendable {
         _ configuration: HostConfiguration, running: Set<InstanceKey> = [],
         rejected: [String: RejectedDropIn] = [:], tools: Tools
     ) async {
+        isTrial = tools.isTrial && tools.program != nil
         var files: [String: PluginFile] = [:]
         for plugin in configuration.plugins {
             do throws(PluginLoadError) {
@@ -133,6 +138,15 @@ struct Preparation: Sendable {
         }
     }
 
+    /// Loads a library in a short-lived process.
+    private static func tryLoading(
+        _ library: ExaminedLibrary, of plugin: HostConfiguration.Plugin, _ program: String
+    ) async throws(Problem) {
+        let problem = await Preflight(program: program, reportsRefusals: true).problem(
+            with: library, plugin: plugin.name, configurations: [], threads: plugin.threads, options: plugin.isolation)
+        if let problem { throw Problem(message: problem.text(of: plugin.path), isTemporary: problem.isTemporary) }
+    }
+
     /// Returns the code of a plugin; `nil` if no new instance needs it and it need not be examined.
     private static func code(
         of plugin: HostConfiguration.Plugin, _ file: PluginFile, configurations: [PluginConfiguration], _ tools: Tools
@@ -144,7 +158,7 @@ struct Preparation: Sendable {
             throw Problem(message: "this program cannot run plugins in worker processes")
         }
         var examined: ExaminedLibrary?
-        if needsProcess || (plugin.isolation.preflight && tools.program != nil) {
+        if needsProcess || ((plugin.isolation.preflight || tools.isTrial) && tools.program != nil) {
             do throws(ProcessError) { examined = try ExaminedLibrary(file) } catch {
                 throw Problem(message: "\(error)", isTemporary: true)
             }
@@ -155,8 +169,12 @@ struct Preparation: Sendable {
                 with: examined, plugin: plugin.name, configurations: configurations, threads: plugin.threads,
                 options: plugin.isolation)
             if let problem {
-                throw Problem(message: "\(plugin.path) \(problem.message)", isTemporary: problem.isTemporary)
+                throw Problem(message: problem.text(of: plugin.path), isTemporary: problem.isTemporary)
             }
+        }
+        if tools.isTrial, let program = tools.program, let examined {
+            if !needsProcess, !isLoaded { try await tryLoading(examined, of: plugin, program) }
+            return .examined(examined)
         }
         if needsProcess, let examined { return .examined(examined) }
         do throws(PluginLoadError) {

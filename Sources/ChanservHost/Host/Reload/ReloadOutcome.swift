@@ -11,6 +11,9 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
 
     /// The kind of outcome.
     public var result: Result
+    /// Whether the host only examined what a reload would do. Then the rest describes that reload, and `generation` is
+    /// the one that serves now. Missing in the outcome of a reload.
+    public var dryRun: Bool?
     /// The generation that serves new requests.
     public var generation: UInt64
     /// The changes and the unchanged routes; empty if the reload was refused.
@@ -27,6 +30,7 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
     private enum CodingKeys: String, CodingKey {
         case result, generation, changes, reasons, rejected, warnings
         case needRestart = "need_restart"
+        case dryRun = "dry_run"
     }
 
     package init(_ result: Result, generation: UInt64) {
@@ -38,10 +42,27 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
 extension ReloadOutcome {
     /// The text for a reload without a change.
     package var unchangedText: String {
-        let keys = needRestart
-        guard !keys.isEmpty else { return "nothing has changed" }
-        let names = keys.map { "node.\($0)" }.joined(separator: ", ")
-        return "nothing was applied: \(names) \(keys.count == 1 ? "needs" : "need") a restart"
+        guard let reason = restartText else { return "nothing has changed" }
+        return "nothing was applied: \(reason)"
+    }
+
+    /// One line for the operator.
+    package var text: String {
+        let serving = "still serving generation \(generation)"
+        switch (result, dryRun == true) {
+        case (.unchanged, false): return "\(unchangedText); \(serving)"
+        case (.unchanged, true):
+            return "a reload would change nothing\(restartText.map { ": \($0)" } ?? ""); \(serving)"
+        case (.refused, false): return "reload refused; \(serving)"
+        case (.refused, true): return "a reload would be refused; \(serving)"
+        case (.changed, false): return "generation \(generation): \(changes)"
+        case (.changed, true): return "a reload would apply: \(changes); \(serving)"
+        }
+    }
+
+    private var restartText: String? {
+        let names = needRestart.map { "node.\($0)" }.joined(separator: ", ")
+        return names.isEmpty ? nil : "\(names) \(needRestart.count == 1 ? "needs" : "need") a restart"
     }
 }
 
@@ -63,6 +84,8 @@ public struct ReloadChanges: Codable, Sendable, Hashable {
     public var retired: [String] = []
     /// The changed keys of `node` whose new values are in force.
     public var node: [String] = []
+    /// The changed keys of `log`; `nil` if there are none.
+    public var log: [String]?
 
     package init() {}
 
@@ -90,7 +113,7 @@ extension ReloadChanges: CustomStringConvertible {
             }
         }
         let lists = [
-            ("changed", node.map { "node.\($0)" }), ("added", added), ("updated", updated), ("repointed", repointed),
+            ("changed", node.map { "node.\($0)" } + (log ?? []).map { "log.\($0)" }), ("added", added), ("updated", updated), ("repointed", repointed),
             ("removed", removed), ("created", created), ("restarted", restarted), ("retired", retired),
         ]
         let parts = lists.filter { !$0.1.isEmpty }.map { "\($0.0) \($0.1.joined(separator: ", "))" }

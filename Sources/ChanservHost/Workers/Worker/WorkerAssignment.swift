@@ -34,6 +34,8 @@ package struct WorkerAssignment: Codable, Sendable {
     package var limits: IsolationOptions.Limits
     /// Maximum private memory in bytes, for a preflight.
     package var dataLimit: Int?
+    /// Whether a preflight reports the error of a library that cannot be loaded or refuses an instance.
+    package var reportsRefusals = false
     /// Whether the process shares memory with its host.
     package var sharesFrames = false
     /// Lowest level of the host's log. The worker does not send messages below it.

@@ -186,7 +186,7 @@ package enum WorkerMain {
             report(.ending("it cannot reach its host: \(error)"))
             _exit(70)
         }
-        let reporting = Task { await reportStatistics(of: instance) }
+        let reporting = Task { await reportStatistics(of: instance, server) }
         for await command in commands {
             switch command {
             case .offer(let name, let compression, let batchSize):
@@ -198,7 +198,7 @@ package enum WorkerMain {
                 }
             case .retire:
                 reporting.cancel()
-                report(.statistics(instance.statistics))
+                report(.statistics(instance.statistics, unfinished: server.open.unfinishedCount))
                 let end = await instance.retire(WorkerServer.instanceID, in: server.open, deadline: .now)
                 report(.retired(isDestroyed: end == .destroyed))
                 _exit(0)
@@ -218,23 +218,27 @@ package enum WorkerMain {
     }
 
     /// Reports the counters once a second, even if they have not changed. This is also the heartbeat.
-    private static func reportStatistics(of instance: PluginInstance) async {
+    private static func reportStatistics(of instance: PluginInstance, _ server: WorkerServer) async {
         while !Task.isCancelled {
-            report(.statistics(instance.statistics))
+            report(.statistics(instance.statistics, unfinished: server.open.unfinishedCount))
             do { try await Task.sleep(for: HeartbeatMonitor.reportInterval) } catch { return }
         }
     }
 
     // MARK: Preflight
 
-    /// Runs the steps that the host would run with the library. The host finds and reports orderly errors itself later.
-    /// This detects crashes and hangs.
+    /// Runs the steps that the host would run with the library, to detect crashes and hangs. Orderly errors are only
+    /// reported for a trial; otherwise the host finds and reports them itself later.
     private static func preflight(
         _ assignment: WorkerAssignment, threads: PluginThreads, logger: Logger
     ) async -> Never {
         report(.doing("its constructors"))
         let loaded = await threads.run { load(assignment) }
-        guard case .success(let library) = loaded else {
+        let library: PluginLibrary
+        switch loaded {
+        case .success(let loaded): library = loaded
+        case .failure(let error):
+            if assignment.reportsRefusals { refuse("\(error)") }
             report(.fine)
             _exit(0)
         }
@@ -247,6 +251,7 @@ package enum WorkerMain {
                 report(.doing("its destroy"))
                 _ = await instance.destroy(openRequests: 0, grace: .seconds(3600))
             } catch {
+                if assignment.reportsRefusals { refuse(error.message) }
                 continue
             }
         }

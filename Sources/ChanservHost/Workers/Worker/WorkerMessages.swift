@@ -19,8 +19,8 @@ package enum WorkerReport: Codable, Sendable, Hashable {
     case doing(String)
     /// The preflight found no problem.
     case fine
-    /// Counters of the instance.
-    case statistics(PluginStatistics)
+    /// Counters of the instance, and the number of requests that the host has ended and the plugin has not closed.
+    case statistics(PluginStatistics, unfinished: Int)
     /// The process ends itself for this reason.
     case ending(String)
     /// The worker is done. `isDestroyed` is `false` if destroy did not return in time.
