@@ -34,7 +34,9 @@ import Testing
         let name = "chanserv.yaml"
         var lines = try text(name).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         // An option of a worker is shown at the first plugin, those of a route under `defaults`.
-        let sections = ["node": "node:", "log": "log:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:"]
+        let sections = [
+            "node": "node:", "log": "log:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:",
+        ]
         for (table, rows) in ConfigurationReference.tables {
             guard let section = sections[table] else { continue }
             let start = try #require(lines.firstIndex(of: section))
