@@ -63,7 +63,8 @@ extension Node {
                 guard let peer = peers.host(of: link.id) else { return nil }
                 let nanoseconds = link.roundTrip.load(ordering: .relaxed)
                 return MeshListing.Link(
-                    peer: peer, name: link.peerName.withLockedValue { $0 }, address: link.channel.remoteAddress?.printed ?? "", isDialled: link.isDialled,
+                    peer: peer, name: link.peerName.withLockedValue { $0 },
+                    address: link.channel.remoteAddress?.printed ?? "", isDialled: link.isDialled,
                     roundTrip: nanoseconds == 0 ? nil : .nanoseconds(Int64(clamping: nanoseconds)),
                     bufferedBytes: link.buffered.held)
             }.sorted { ($0.peer.description, $0.address) < ($1.peer.description, $1.address) },

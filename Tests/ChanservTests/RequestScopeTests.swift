@@ -480,7 +480,7 @@ import Testing
         #expect(try host.network.request(waiting) == .accepted)
         #expect(host.service.counters.requestsOpen == 2)
         #expect(try host.network.request(FakeConnection()) == refused)
-        #expect(host.service.counters.requestsRefused == 2)
+        #expect(host.service.counters.refused == VirtualService.Refusals(busy: 2))
         listing[0].scope.finish(nil)
         #expect(host.handler.requests.count == 4 && host.service.counters.requestsOpen == 2)
         host.service.stopAccepting()
@@ -494,6 +494,7 @@ import Testing
         try host.network.request(waiting)
         host.service.stopAccepting()
         #expect(waiting.end == .failed("busy: svc takes no requests at the moment"))
+        #expect(host.service.counters.refused == VirtualService.Refusals(draining: 1))
         #expect(host.service.counters.requestsRefused == 1 && host.service.counters.requestsOpen == 1)
     }
 }

@@ -343,7 +343,7 @@ private func with(_ more: String) -> String {
     @Test func `a root that is not a mapping is refused`() {
         #expect(
             errors("- a\n") == [
-                "c.yaml:1:1: expected a mapping with the configuration (node, defaults, include, drop_in, plugins, routes), found a list"
+                "c.yaml:1:1: expected a mapping with the configuration (node, log, defaults, include, drop_in, plugins, routes), found a list"
             ])
     }
 

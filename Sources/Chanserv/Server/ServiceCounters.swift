@@ -36,6 +36,12 @@ extension VirtualService {
         public var withdrawn = 0
         /// The owner has stopped the service, or ended its requests, before they began.
         public var draining = 0
+
+        package init(busy: Int = 0, withdrawn: Int = 0, draining: Int = 0) {
+            self.busy = busy
+            self.withdrawn = withdrawn
+            self.draining = draining
+        }
     }
 }
 

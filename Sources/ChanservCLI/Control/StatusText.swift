@@ -7,8 +7,9 @@ enum StatusText {
         let listening = report.listening.isEmpty ? "nowhere" : "on \(report.listening.joined(separator: ", "))"
         var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
         text += "listening \(listening)\n"
-        if let id = report.host { text += "id on the mesh: \(id.visible)\n" }
-        if let name = report.name { text += "name: \(name.visible)\n" }
+        if let id = report.host {
+            text += "id on the mesh: \(id.visible)\(report.name.map { " (\($0.visible))" } ?? "")\n"
+        }
         if let stop = report.stopping { text += stopping(stop) }
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + TextTable.render(routes(report.routes))

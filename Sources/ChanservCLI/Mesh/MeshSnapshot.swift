@@ -60,7 +60,7 @@ package struct MeshSnapshot: Sendable, Hashable {
         for link in listing.links where link.address.isEmpty || places.insert(["\(link.peer)", link.address]).inserted {
             hosts[link.peer, default: Host(id: "\(link.peer)", name: link.name, links: [], services: [])]
                 .links.append(
-                Link(address: link.address, roundTrip: link.roundTrip))
+                    Link(address: link.address, roundTrip: link.roundTrip))
         }
         var services: [HostID: [String: Service]] = [:]
         for service in listing.services where service.offer.name.hasSuffix(suffix) {

@@ -44,7 +44,9 @@ package struct AccessLine: Sendable {
             ("sources", .integer(request.sources)), ("frames", .integer(request.frames)),
             ("bytes", .integer(request.bytes)),
         ]
-        if let first = request.firstFrame { values.append(("first_frame_ms", .milliseconds(first.roundedMilliseconds))) }
+        if let first = request.firstFrame {
+            values.append(("first_frame_ms", .milliseconds(first.roundedMilliseconds)))
+        }
         values.append(("duration_ms", .milliseconds(request.duration.roundedMilliseconds)))
         if let node { values.append(("node", .text(node))) }
         if let reason = request.reason { values.append(("reason", .text(String(reason.prefix(Self.longestReason))))) }
@@ -83,7 +85,7 @@ extension AccessLine.Value {
     }
 
     private static func isPlain(_ text: String) -> Bool {
-        !text.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 /* " */ && $0 != 0x3D /* = */ }
+        !text.isEmpty && !text.contains { $0 == "\"" || $0 == "=" } && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
     }
 
     /// Returns a JSON string. Control characters, which could also forge a line or command a terminal, are escaped.

@@ -78,7 +78,7 @@ package final class AccessLogFile: Sendable {
         // Without O_NONBLOCK the open of a pipe waits for a reader.
         let descriptor = Glibc.open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o640)
         guard descriptor >= 0 else {
-            throw AccessLogError(description: "cannot open the access log '\(path)': \(String(cString: strerror(errno)))")
+            throw AccessLogError(description: failure(path, errno))
         }
         return descriptor
     }
@@ -86,8 +86,13 @@ package final class AccessLogFile: Sendable {
     /// Returns the reason why a file could not be opened, without creating it; `nil` if there is none.
     package static func problem(with path: String) -> String? {
         let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        if access(path, W_OK) == 0 || (errno == ENOENT && access(folder.isEmpty ? "/" : folder, W_OK) == 0) { return nil }
-        return "cannot open the access log '\(path)': \(String(cString: strerror(errno)))"
+        if access(path, W_OK) == 0 { return nil }
+        if errno == ENOENT, access(folder.isEmpty ? "/" : folder, W_OK) == 0 { return nil }
+        return failure(path, errno)
+    }
+
+    private static func failure(_ path: String, _ code: Int32) -> String {
+        "cannot open the access log '\(path)': \(String(cString: strerror(code)))"
     }
 
     package var counts: Counts { waiting.withLockedValue { $0.counts } }
@@ -158,8 +163,9 @@ package final class AccessLogFile: Sendable {
         for line in lines { bytes += Array(line.line(in: format).utf8) + [UInt8(ascii: "\n")] }
         let (written, failure) = Self.write(bytes, to: descriptor)
         if written > 0 { hasTornLine = bytes[written - 1] != UInt8(ascii: "\n") }
-        let whole = failure == nil ? lines.count : bytes[..<written].dropFirst(bytes.first == UInt8(ascii: "\n") ? 1 : 0)
-            .count { $0 == UInt8(ascii: "\n") }
+        let newlines = bytes[..<written].count { $0 == UInt8(ascii: "\n") }
+        // The first one may end the torn line.
+        let whole = max(0, newlines - (bytes.count > 0 && bytes[0] == UInt8(ascii: "\n") ? 1 : 0))
         let lost = waiting.withLockedValue { waiting in
             waiting.counts.written += whole
             defer { waiting.counts.lost += lines.count - whole }

@@ -16,6 +16,19 @@ import Testing
         #expect(try Handshake(decoding: handshake.encoded()) == handshake)
     }
 
+    @Test func `a name is sent and a name that is not printable is ignored`() throws {
+        let named = Handshake(remoteAddress: "x", name: "host-7.eu_1")
+        #expect(named.encoded() == ByteBuffer(string: #"{"Name":"host-7.eu_1","RAddr":"x"}"#))
+        #expect(try Handshake(decoding: named.encoded()) == named)
+        let long = String(repeating: "x", count: 64)
+        for name in ["", "a b", "a\\nb", "\\u001b[m", "é", long] {
+            let json = #"{"Name":"\#(name)","RAddr":"x"}"#
+            #expect(try Handshake(decoding: ByteBuffer(string: json)) == Handshake(remoteAddress: "x"), "\(name)")
+        }
+        let wrong = ByteBuffer(string: #"{"Name":7}"#)
+        #expect(throws: AstraNetError.self) { try Handshake(decoding: wrong) }
+    }
+
     @Test(arguments: [
         (#"{"RAddr":"127.0.0.1:5997"}"#, Handshake(remoteAddress: "127.0.0.1:5997")),
         (#"{}"#, Handshake(remoteAddress: "")),

@@ -25,6 +25,26 @@ import Testing
         #expect(ours.maximumBuffered == library.maximumBuffered)
     }
 
+    @Test func `the name becomes the name of the node and must be printable`() throws {
+        #expect(NodeConfiguration(try node("{}")).name == nil)
+        #expect(NodeConfiguration(try node("{name: host-7.eu_1}")).name == "host-7.eu_1")
+        for name in ["\"\"", "a b", "é", String(repeating: "x", count: 64)] {
+            let error = #expect(throws: ConfigurationErrors.self, "\(name)") { try node("{name: \(name)}") }
+            #expect(error?.description.contains("is not a name of a node: use 1 to 63 letters") == true)
+        }
+    }
+
+    @Test func `the access log is off, on or a file`() throws {
+        func access(_ text: String) throws -> HostConfiguration.AccessLog {
+            try HostConfiguration.parse("\(text)\nroutes: []\n", file: "c.yaml", folder: "/etc/c").log.access
+        }
+        #expect(try access("") == .off && access("log: {}") == .off && access("log: {access: false}") == .off)
+        #expect(try access("log: {access: true}") == .log)
+        #expect(try access("log: {access: a.log}") == .file("/etc/c/a.log"))
+        let error = #expect(throws: ConfigurationErrors.self) { try access("log: {acces: true}") }
+        #expect(error?.description.contains("unknown key 'acces'; did you mean 'access'?") == true)
+    }
+
     @Test func `limits become the limits of the node`() throws {
         let configuration = NodeConfiguration(
             try node("{limits: {links: 1, streams: 2, half_open: 3, services: 4, buffer: 5MiB, total_buffer: 6GiB}}"))

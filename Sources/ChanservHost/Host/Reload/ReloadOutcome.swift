@@ -113,7 +113,8 @@ extension ReloadChanges: CustomStringConvertible {
             }
         }
         let lists = [
-            ("changed", node.map { "node.\($0)" } + (log ?? []).map { "log.\($0)" }), ("added", added), ("updated", updated), ("repointed", repointed),
+            ("changed", node.map { "node.\($0)" } + (log ?? []).map { "log.\($0)" }), ("added", added),
+            ("updated", updated), ("repointed", repointed),
             ("removed", removed), ("created", created), ("restarted", restarted), ("retired", retired),
         ]
         let parts = lists.filter { !$0.1.isEmpty }.map { "\($0.0) \($0.1.joined(separator: ", "))" }
