@@ -34,6 +34,6 @@ extension PluginHost {
                 "\(configuration.node.controlLocation ?? ConfigurationLocation(file: configurationFile)): \(problem)")
         }
         guard problems.isEmpty else { throw HostError(.badConfiguration, problems) }
-        return configuration.warnings.map(\.description)
+        return configuration.warnings.map(\.description) + preparation.warnings
     }
 }

@@ -138,6 +138,7 @@ public actor PluginHost {
         self.network = network
 
         let preparation = await Preparation(configuration, tools: tools)
+        warn(preparation.warnings)
         let plan = ReloadPlan(running: [], wanted: preparation.routes)
         switch await carryOut(plan, preparation) {
         case .done: break

@@ -18,6 +18,8 @@ struct Preparation: Sendable {
     private(set) var recipes: [InstanceKey: InstanceRecipe] = [:]
     /// The libraries that could not be loaded.
     private(set) var problems: [Problem] = []
+    /// Warnings about libraries that are loaded into this process, one line each.
+    private(set) var warnings: [String] = []
 
     /// Loads every plugin of `configuration`. A broken library is an error even if no route uses it.
     ///
@@ -28,7 +30,11 @@ struct Preparation: Sendable {
             do throws(PluginLoadError) {
                 // The reader has checked that these are 64 digits.
                 let pin = plugin.sha256.flatMap { PluginDigest(hex: $0) }
-                files[plugin.name] = try await tools.store.read(plugin.path, pin: pin)
+                let file = try await tools.store.read(plugin.path, pin: pin)
+                files[plugin.name] = file
+                if plugin.isolation.isolation == .host, !tools.store.knows(file.digest), let warning = file.warning {
+                    warnings.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(file.path) \(warning)")
+                }
             } catch {
                 problems.append(Problem(error).of(plugin))
             }
@@ -39,7 +45,8 @@ struct Preparation: Sendable {
                 continue
             }
             let key = InstanceKey(
-                plugin: route.plugin, digest: file.digest.description, config: route.configuration.json,
+                plugin: route.plugin, digest: file.digest.description, needed: file.needed,
+                config: route.configuration.json,
                 threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
             if !running.contains(key), !(wanted[route.plugin] ?? []).contains(where: { $0.key == key }) {
