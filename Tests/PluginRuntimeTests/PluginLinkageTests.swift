@@ -11,9 +11,9 @@ struct PluginLinkageTests {
 
     init() throws { host = try ProbeHost() }
 
-    /// Compiles a plugin whose name is the text that the C function `text` returns.
+    /// Compiles a plugin whose version is the text that its function `text` returns.
     private func compile(_ source: String, _ name: String = "plugin.so", _ options: String...) throws -> String {
-        try CompiledPlugin.compile(Self.answering + source, to: folder.file(name), options: options)
+        try CompiledPlugin.compile(textPluginSource + source, to: folder.file(name), options: options)
         return folder.file(name)
     }
 
@@ -32,7 +32,7 @@ struct PluginLinkageTests {
     }
 
     private func text(of path: String) async throws -> String {
-        try await host.store.load(path).descriptor.name
+        try await host.store.load(path).descriptor.version
     }
 
     private func refusal(of path: String) async -> PluginLoadError? {
@@ -44,35 +44,6 @@ struct PluginLinkageTests {
         }
     }
 
-    /// A plugin without requests.
-    private static let answering = """
-        #include <stdio.h>
-        #include "chanserv_plugin.h"
-        #define VISIBLE __attribute__((visibility("default")))
-        static chanserv_status create(const chanserv_host *h, const chanserv_config *c, chanserv_instance **i,
-                                      chanserv_error *e) { (void)h; (void)c; (void)e; *i = (void *)1; return 0; }
-        static void destroy(chanserv_instance *i) { (void)i; }
-        static chanserv_status open_call(chanserv_instance *i, const chanserv_request *r, chanserv_call **c,
-                                         chanserv_error *e) { (void)i; (void)r; (void)c; (void)e; return -3; }
-        static chanserv_status sources(chanserv_call *c, chanserv_source_sink *s, chanserv_error *e) {
-            (void)c; (void)s; (void)e; return 2; }
-        static void on_call(chanserv_call *c) { (void)c; }
-        static chanserv_status frames(chanserv_source *c, chanserv_frame_sink *s, chanserv_error *e) {
-            (void)c; (void)s; (void)e; return 2; }
-        static void on_source(chanserv_source *c) { (void)c; }
-        static char buffer[200];
-        static const char *text(void);
-        CHANSERV_EXPORT const chanserv_plugin *CHANSERV_ENTRY(void) {
-            static chanserv_plugin plugin = {
-                CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, buffer, "1",
-                create, destroy, open_call, sources, on_call, on_call, frames, on_source, on_source,
-            };
-            snprintf(buffer, sizeof buffer, "%s", text());
-            return &plugin;
-        }
-
-        """
-
     /// A variable as g++ makes it for `inline int NAME = 0;`.
     private func unique(_ name: String) -> String {
         """
@@ -83,22 +54,11 @@ struct PluginLinkageTests {
         """
     }
 
-    private func formatted(_ format: String, _ values: String) -> String {
-        """
-        static const char *text(void) {
-            static char own[100];
-            snprintf(own, sizeof own, "\(format)", \(values));
-            return own;
-        }
-
-        """
-    }
-
     // MARK: Symbols of the plugin
 
     @Test func `two versions do not share a unique symbol`() async throws {
         for version in 1...3 {
-            let source = unique("link_counter") + formatted("version \(version) count %d", "++link_counter")
+            let source = unique("link_counter") + textFunction("version \(version) count %d", "++link_counter")
             #expect(try await text(of: compile(source)) == "version \(version) count 1")
         }
     }
@@ -111,9 +71,8 @@ struct PluginLinkageTests {
             VISIBLE int (*volatile pointer)(void) = LZ4_versionNumber;
 
             """
-        let path = try compile(source + formatted("%d %s %s %d", """
-            LZ4_versionNumber(), yaml_get_version_string(), optarg, pointer()
-            """))
+        let values = "LZ4_versionNumber(), yaml_get_version_string(), optarg, pointer()"
+        let path = try compile(source + textFunction("%d %s %s %d", values))
         #expect(try await text(of: path) == "42 mine own variable 42")
     }
 
@@ -124,7 +83,7 @@ struct PluginLinkageTests {
             VISIBLE void free(void *memory) { (void)memory; }
 
             """
-        let path = try compile(source + formatted("%d", "malloc(1) != 0"), "plugin.so", "-fno-builtin")
+        let path = try compile(source + textFunction("%d", "malloc(1) != 0"), "plugin.so", "-fno-builtin")
         #expect(try await text(of: path) == "1")
     }
 
@@ -132,17 +91,17 @@ struct PluginLinkageTests {
 
     @Test func `a needed library's own functions win over those of the host's libraries`() async throws {
         try compileNeeded("int LZ4_versionNumber(void) { return 43; }", "liblink-own.so", soname: "liblink-own.so")
-        let source = "int LZ4_versionNumber(void);\n" + formatted("%d", "LZ4_versionNumber()")
+        let source = "int LZ4_versionNumber(void);\n" + textFunction("%d", "LZ4_versionNumber()")
         let path = folder.file("plugin.so")
-        try CompiledPlugin.compile(Self.answering + source, to: path, options: needing("liblink-own.so"))
+        try CompiledPlugin.compile(textPluginSource + source, to: path, options: needing("liblink-own.so"))
         #expect(try await text(of: path) == "43")
     }
 
     @Test func `a needed library with the name of one of the host's libraries is refused`() async throws {
         try compileNeeded("int LZ4_versionNumber(void) { return 44; }", "liblz4.so.1", soname: "liblz4.so.1")
-        let source = "int LZ4_versionNumber(void);\n" + formatted("%d", "LZ4_versionNumber()")
+        let source = "int LZ4_versionNumber(void);\n" + textFunction("%d", "LZ4_versionNumber()")
         let path = folder.file("plugin.so")
-        try CompiledPlugin.compile(Self.answering + source, to: path, options: needing("liblz4.so.1"))
+        try CompiledPlugin.compile(textPluginSource + source, to: path, options: needing("liblz4.so.1"))
         let error = try #require(await refusal(of: path))
         #expect(error.code == .libraryConflict)
         #expect(error.message.contains("is loaded as liblz4.so.1, not \(folder.file("liblz4.so.1"))"))
@@ -157,7 +116,7 @@ struct PluginLinkageTests {
         let link = folder.file("liblink-helper.so")
         try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "v1/libhelper.so.1")
         let path = folder.file("plugin.so")
-        let source = Self.answering + "int helper(void);\n" + formatted("helper %d", "helper()")
+        let source = textPluginSource + "int helper(void);\n" + textFunction("helper %d", "helper()")
         try CompiledPlugin.compile(source, to: path, options: needing("liblink-helper.so"))
         let first = try await host.store.read(path)
         #expect(first.needed.map(\.path) == [link])
@@ -189,7 +148,7 @@ struct PluginLinkageTests {
             options: ["-Wl,-soname,libmiddle.so", folder.file("liblink-leaf.so"), "-Wl,-rpath,$ORIGIN"])
         let path = folder.file("plugin.so")
         try CompiledPlugin.compile(
-            Self.answering + formatted("%d", "1"), to: path, options: needing("libmiddle.so"))
+            textPluginSource + textFunction("%d", "1"), to: path, options: needing("libmiddle.so"))
         let first = try await host.store.read(path).needed
         #expect(first.map(\.name) == ["libmiddle.so", "liblink-leaf.so"])
         try compileNeeded("int leaf(void) { return 2; }", "liblink-leaf.so", soname: "liblink-leaf.so")
@@ -203,7 +162,7 @@ struct PluginLinkageTests {
             try compileNeeded(
                 unique("link_shared") + "int next(void) { return ++link_shared; }", name, soname: name)
         }
-        let source = Self.answering + "int next(void);\n" + formatted("%d", "next()")
+        let source = textPluginSource + "int next(void);\n" + textFunction("%d", "next()")
         let (first, second) = (folder.file("1.so"), folder.file("2.so"))
         try CompiledPlugin.compile(source, to: first, options: needing("liblink-unique1.so"))
         try CompiledPlugin.compile(source, to: second, options: needing("liblink-unique2.so"))
@@ -227,8 +186,8 @@ struct PluginLinkageTests {
         let soname = "liblink-common-\(kind).so"
         try compileNeeded(needed + "int next(void) { return ++\(name); }", soname, soname: soname)
         func source(_ version: Int) -> String {
-            Self.answering + definition + "int next(void);\n"
-                + formatted("version \(version) count %d own %d", "next(), \(name)")
+            textPluginSource + definition + "int next(void);\n"
+                + textFunction("version \(version) count %d own %d", "next(), \(name)")
         }
         let path = folder.file("plugin.so")
         try CompiledPlugin.compile(source(1), to: path, options: needing(soname))
@@ -247,7 +206,7 @@ struct PluginLinkageTests {
         let source = """
             __attribute__((tls_model("initial-exec"))) static __thread char room[SIZE];
 
-            """ + formatted("%d", "room[0]++")
+            """ + textFunction("%d", "room[0]++")
         let small = try compile(source, "small.so", "-DSIZE=8")
         #expect(try #require(await host.store.read(small).warning).contains("-ftls-model=global-dynamic"))
         let large = try compile(source, "large.so", "-DSIZE=1000000")
@@ -256,7 +215,7 @@ struct PluginLinkageTests {
         for part in ["static TLS", "initial-exec", "isolation: process", "-ftls-model=global-dynamic", "restart"] {
             #expect(error.message.contains(part), "\(error.message)")
         }
-        let other = try compile(formatted("%d", "1"))
+        let other = try compile(textFunction("%d", "1"))
         #expect(try await host.store.read(other).warning == nil)
     }
 }

@@ -27,7 +27,7 @@ struct GlobalScope {
     }
 
     /// Whether the process defines `name`.
-    func defines(_ name: String) -> Bool { dlsym(nil, name) != nil }
+    func defines(_ name: String) -> Bool { Self.find(name, in: nil) }
 
     /// Whether `name` belongs to the C++ runtime that the plugin uses together with the host. Both must use the same
     /// variables, for example the empty string of the old ABI, which is compared by its address.
@@ -35,7 +35,14 @@ struct GlobalScope {
         guard let cxxRuntime, name.hasPrefix("_Z") || name.hasPrefix("__cxa_") || name.hasPrefix("__gxx_") else {
             return false
         }
-        return dlsym(cxxRuntime, name) != nil
+        return Self.find(name, in: cxxRuntime)
+    }
+
+    private static func find(_ name: String, in library: UnsafeMutableRawPointer?) -> Bool {
+        if dlsym(library, name) != nil { return true }
+        // Clears the message, which plugin code could read.
+        _ = dlerror()
+        return false
     }
 
     private static func handle(_ name: String) -> UnsafeMutableRawPointer? {

@@ -154,7 +154,7 @@ package struct PluginFile: Sendable {
             + "version keeps its part, so that a later reload may be refused; \(Self.staticTLSRemedy)"
     }
 
-    static let staticTLSRemedy = 
+    static let staticTLSRemedy =
         "set isolation: process for this plugin or compile it with -ftls-model=global-dynamic"
 
     /// Splits `path` into its folder and its last component. A path without a slash is in the working directory.
