@@ -1,4 +1,5 @@
 internal import HostConfiguration
+internal import PluginRuntime
 
 /// The drop-ins of a host and their states, for the status and for the log.
 struct DropInTable: Sendable {
@@ -74,17 +75,27 @@ struct DropInTable: Sendable {
     }
 }
 
+/// The bytes of a library and of the libraries that it needs.
+struct LibraryIdentity: Hashable, Sendable {
+    /// The SHA-256 of the library in hex.
+    var digest: String
+    var needed: [NeededLibrary]
+}
+
 /// A drop-in that could not be served, with everything that its result depended on.
 struct RejectedDropIn: Hashable, Sendable {
     var plugin: HostConfiguration.Plugin
     var routes: [HostConfiguration.Route]
-    /// The SHA-256 of the library in hex; `nil` if it could not be read.
-    var digest: String?
+    /// `nil` if the library could not be read.
+    var library: LibraryIdentity?
     /// One line each; at least one.
     var reasons: [String]
 
-    /// Whether these files are the ones that were rejected.
-    func isSame(_ plugin: HostConfiguration.Plugin, _ routes: [HostConfiguration.Route], digest: String) -> Bool {
-        self.plugin == plugin && self.routes == routes && self.digest == digest
+    /// Whether a plugin is the one that was rejected.
+    func isSame(
+        _ plugin: HostConfiguration.Plugin, in configuration: HostConfiguration, _ library: LibraryIdentity
+    ) -> Bool {
+        self.plugin == plugin && self.library == library
+            && routes == configuration.routes.filter { $0.plugin == plugin.name }
     }
 }

@@ -164,6 +164,7 @@ public actor PluginHost {
         self.network = network
 
         let preparation = await Preparation(configuration, tools: tools)
+        warn(preparation.warnings)
         let applied = await apply(configuration, preparation)
         switch applied.result {
         case .done: break

@@ -38,6 +38,6 @@ extension PluginHost {
             problems.append(error.description)
         }
         guard problems.isEmpty else { throw HostError(.badConfiguration, problems) }
-        return configuration.warnings.map(\.description)
+        return configuration.warnings.map(\.description) + preparation.warnings
     }
 }

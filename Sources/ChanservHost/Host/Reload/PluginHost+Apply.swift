@@ -25,7 +25,7 @@ extension PluginHost {
             guard let (plugin, routes) = dropIns[name] else { return }
             var rejection =
                 rejected[name]
-                ?? RejectedDropIn(plugin: plugin, routes: routes, digest: preparation.digests[name], reasons: [])
+                ?? RejectedDropIn(plugin: plugin, routes: routes, library: preparation.identities[name], reasons: [])
             rejection.reasons += reasons
             rejected[name] = rejection
         }

@@ -156,7 +156,7 @@ extension PluginHost {
         let waiting = configuration.node.changesThatNeedARestart(since: startedNode)
         outcome.needRestart = waiting.map(\.key)
         outcome.warnings =
-            configuration.warnings.map(\.description)
+            configuration.warnings.map(\.description) + preparation.warnings
             + waiting.map { "\(file): \($0.warning)" }
             + disabledRoutes.map {
                 "route '\($0)' stays drained: run 'chanserv enable \($0)' to serve it again"

@@ -18,12 +18,14 @@ struct Preparation: Sendable {
     let isTrial: Bool
     /// The routes whose libraries were loaded, in the order of the file.
     private(set) var routes: [PlannedRoute<RouteOptions>] = []
-    /// The digests of the libraries that could be read, by plugin.
-    private(set) var digests: [String: String] = [:]
+    /// The identities of the libraries that could be read, by plugin.
+    private(set) var identities: [String: LibraryIdentity] = [:]
     /// The recipes of the instances that these routes need and that do not run yet.
     private(set) var recipes: [InstanceKey: InstanceRecipe] = [:]
     /// The libraries that could not be loaded.
     private(set) var problems: [Problem] = []
+    /// Warnings about libraries that are loaded into this process, one line each.
+    private(set) var warnings: [String] = []
 
     /// Loads every plugin of `configuration`. A broken library is an error even if no route uses it.
     ///
@@ -41,13 +43,15 @@ struct Preparation: Sendable {
                 // The reader has checked that these are 64 digits.
                 let pin = plugin.sha256.flatMap { PluginDigest(hex: $0) }
                 let file = try await tools.store.read(plugin.path, pin: pin)
-                let digest = file.digest.description
-                digests[plugin.name] = digest
-                let own = configuration.routes.filter { $0.plugin == plugin.name }
-                if let before = rejected[plugin.name], before.isSame(plugin, own, digest: digest) {
+                let identity = LibraryIdentity(digest: file.digest.description, needed: file.needed)
+                identities[plugin.name] = identity
+                if let before = rejected[plugin.name], before.isSame(plugin, in: configuration, identity) {
                     problems += before.reasons.map { Problem(message: $0, plugin: plugin.name) }
-                } else {
-                    files[plugin.name] = file
+                    continue
+                }
+                files[plugin.name] = file
+                if plugin.isolation.isolation == .host, !tools.store.knows(file.digest), let warning = file.warning {
+                    warnings.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(file.path) \(warning)")
                 }
             } catch {
                 problems.append(Problem(error).of(plugin))
@@ -59,7 +63,8 @@ struct Preparation: Sendable {
                 continue
             }
             let key = InstanceKey(
-                plugin: route.plugin, digest: file.digest.description, config: route.configuration.json,
+                plugin: route.plugin, digest: file.digest.description, needed: file.needed,
+                config: route.configuration.json,
                 threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
             if !running.contains(key), !(wanted[route.plugin] ?? []).contains(where: { $0.key == key }) {
