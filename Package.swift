@@ -10,6 +10,8 @@ let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swi
 let nioConcurrency: Target.Dependency = .product(name: "NIOConcurrencyHelpers", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metrics")
+let metricsTest: Target.Dependency = .product(name: "MetricsTestKit", package: "swift-metrics")
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
@@ -37,6 +39,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
@@ -54,7 +57,7 @@ let package = Package(
         // chanserv on any multiplexer, and the few lines that join it to AstraNet.
         .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
         .target(
-            name: "Chanserv", dependencies: ["CLZ4", "CScheduler", nioCore, nioConcurrency, deque, lifecycle],
+            name: "Chanserv", dependencies: ["CLZ4", "CScheduler", nioCore, nioConcurrency, deque, lifecycle, metrics],
             swiftSettings: strict),
         .target(name: "ChanservAstraNet", dependencies: ["AstraNet", "Chanserv"], swiftSettings: strict),
 
@@ -160,7 +163,8 @@ let package = Package(
         .testTarget(
             name: "ChanservTests",
             dependencies: [
-                "Chanserv", "ChanservAstraNet", "AstraNet", "CScheduler", logging, nioConcurrency, nioCore,
+                "Chanserv", "ChanservAstraNet", "AstraNet", "CScheduler", logging, metrics, metricsTest, nioConcurrency,
+                nioCore,
             ],
             swiftSettings: strict),
         .testTarget(

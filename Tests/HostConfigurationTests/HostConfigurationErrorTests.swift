@@ -65,7 +65,7 @@ private func with(_ more: String) -> String {
     @Test(arguments: [
         (
             "node: 5",
-            "1:7: expected a mapping with the node (listen, join, role, environment, drain, control, limits), "
+            "1:7: expected a mapping with the node (name, listen, join, role, environment, drain, control, limits), "
                 + "found the integer 5"
         ),
         (

@@ -1,3 +1,4 @@
+internal import Metrics
 import Synchronization
 
 extension VirtualService {
@@ -48,44 +49,74 @@ extension VirtualService {
 /// The reason for refusing a request, see ``VirtualService/Refusals``.
 package enum RefusalReason: String, Sendable, Hashable { case busy, withdrawn, draining }
 
-/// Totals of a service since its start.
+/// Totals of a service since its start. Each is also a counter of swift-metrics with the dimension `vaddr`, for the
+/// backend that the program has chosen with `MetricsSystem.bootstrap`.
 final class ServiceTotals: Sendable {
-    private let requests = Atomic<Int>(0)
-    private let busy = Atomic<Int>(0)
-    private let withdrawn = Atomic<Int>(0)
-    private let draining = Atomic<Int>(0)
-    private let sources = Atomic<Int>(0)
-    private let frames = Atomic<Int>(0)
-    private let bytes = Atomic<Int>(0)
-    private let failures = Atomic<Int>(0)
+    private let requests: Total
+    private let busy: Total
+    private let withdrawn: Total
+    private let draining: Total
+    private let sources: Total
+    private let frames: Total
+    private let bytes: Total
+    private let failures: Total
 
-    func addRequest() { requests.add(1, ordering: .relaxed) }
-    func addSource() { sources.add(1, ordering: .relaxed) }
-    func addFailure() { failures.add(1, ordering: .relaxed) }
+    init(vAddr: String) {
+        func total(_ name: String, reason: RefusalReason? = nil) -> Total {
+            let reasons = reason.map { [("reason", $0.rawValue)] } ?? []
+            return Total(Counter(label: "chanserv_\(name)_total", dimensions: [("vaddr", vAddr)] + reasons))
+        }
+        requests = total("requests")
+        busy = total("requests_refused", reason: .busy)
+        withdrawn = total("requests_refused", reason: .withdrawn)
+        draining = total("requests_refused", reason: .draining)
+        sources = total("sources")
+        frames = total("frames")
+        bytes = total("frame_bytes")
+        failures = total("failures")
+    }
+
+    func addRequest() { requests.add(1) }
+    func addSource() { sources.add(1) }
+    func addFailure() { failures.add(1) }
 
     func addRefusal(_ reason: RefusalReason) {
         switch reason {
-        case .busy: busy.add(1, ordering: .relaxed)
-        case .withdrawn: withdrawn.add(1, ordering: .relaxed)
-        case .draining: draining.add(1, ordering: .relaxed)
+        case .busy: busy.add(1)
+        case .withdrawn: withdrawn.add(1)
+        case .draining: draining.add(1)
         }
     }
 
     func add(frames: Int, bytes: Int) {
-        self.frames.add(frames, ordering: .relaxed)
-        self.bytes.add(bytes, ordering: .relaxed)
+        self.frames.add(frames)
+        self.bytes.add(bytes)
     }
 
     var counters: VirtualService.Counters {
         var counters = VirtualService.Counters()
-        counters.requestsTotal = requests.load(ordering: .relaxed)
+        counters.requestsTotal = requests.value
         counters.refused = VirtualService.Refusals(
-            busy: busy.load(ordering: .relaxed), withdrawn: withdrawn.load(ordering: .relaxed),
-            draining: draining.load(ordering: .relaxed))
-        counters.sourcesTotal = sources.load(ordering: .relaxed)
-        counters.frames = frames.load(ordering: .relaxed)
-        counters.bytes = bytes.load(ordering: .relaxed)
-        counters.failures = failures.load(ordering: .relaxed)
+            busy: busy.value, withdrawn: withdrawn.value, draining: draining.value)
+        counters.sourcesTotal = sources.value
+        counters.frames = frames.value
+        counters.bytes = bytes.value
+        counters.failures = failures.value
         return counters
+    }
+
+    /// A number that the status shows, and its counter in the metrics system.
+    private final class Total: Sendable {
+        private let count = Atomic<Int>(0)
+        private let counter: Counter
+
+        init(_ counter: Counter) { self.counter = counter }
+
+        var value: Int { count.load(ordering: .relaxed) }
+
+        func add(_ number: Int) {
+            count.add(number, ordering: .relaxed)
+            counter.increment(by: number)
+        }
     }
 }

@@ -45,7 +45,7 @@ public final class VirtualService: Sendable {
     let multiplexer: any Multiplexer
     /// The open requests of this service and of other services of the same server.
     let open: OpenRequests
-    let totals = ServiceTotals()
+    let totals: ServiceTotals
     /// The counts of this service's open requests.
     let counts = OpenRequests.Counts()
     private let storage: NIOLockedValueBox<Storage>
@@ -70,6 +70,7 @@ public final class VirtualService: Sendable {
         _ handler: any RequestHandler
     ) {
         self.vAddr = vAddr
+        totals = ServiceTotals(vAddr: vAddr)
         self.multiplexer = multiplexer
         self.open = open
         let mass = ErrorMass(
