@@ -64,12 +64,12 @@ private func with(_ more: String) -> String {
     @Test(arguments: [
         (
             "node: 5",
-            "1:7: expected a mapping with the node (listen, join, role, environment, drain, control, limits), "
+            "1:7: expected a mapping with the node (name, listen, join, role, environment, drain, control, limits), "
                 + "found the integer 5"
         ),
         (
             "node: {colour: 1}",
-            "1:8: unknown key 'colour' (known: listen, join, role, environment, drain, control, limits)"
+            "1:8: unknown key 'colour' (known: name, listen, join, role, environment, drain, control, limits)"
         ),
         (
             "node: {role: ruter}",
@@ -342,7 +342,7 @@ private func with(_ more: String) -> String {
     @Test func `a root that is not a mapping is refused`() {
         #expect(
             errors("- a\n") == [
-                "c.yaml:1:1: expected a mapping with the configuration (node, defaults, plugins, routes), found a list"
+                "c.yaml:1:1: expected a mapping with the configuration (node, log, defaults, plugins, routes), found a list"
             ])
     }
 
