@@ -150,7 +150,8 @@ let package = Package(
 
         // What several test targets use: programs as processes, plugins compiled from C.
         .target(
-            name: "TestSupport", dependencies: ["CProcess", "PluginRuntime", logging, nioConcurrency], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CProcess", "PluginRuntime", logging, nioConcurrency],
+            path: "Tests/TestSupport",
             swiftSettings: strict),
         .testTarget(
             name: "AstraNetTests",

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
@@ -115,6 +116,13 @@ static inline void chanserv_close_all_on_exec(void) {
 
 /* Sets the name of the calling thread for debuggers and ps, up to 15 bytes. */
 static inline int chanserv_name_thread(const char *name) { return prctl(PR_SET_NAME, name, 0ul, 0ul, 0ul); }
+
+/* Returns the path under which the linker has loaded a library; `handle` is a result of dlopen(3). */
+static inline const char *chanserv_library_path(void *handle) {
+    extern int dlinfo(void *, int, void *);
+    struct link_map *map = (struct link_map *)0;
+    return dlinfo(handle, 2 /* RTLD_DI_LINKMAP */, &map) == 0 && map ? map->l_name : (const char *)0;
+}
 
 /* Returns the exit status or the signal number from a siginfo_t of SIGCHLD. */
 static inline int chanserv_exit_status(const siginfo_t *information) { return information->si_status; }

@@ -20,7 +20,13 @@ extension ConfigurationLocation: CustomStringConvertible {
 
     /// The position without the file, for a second position in a message that begins with the first.
     var withinFile: String { "line \(line), column \(column)" }
+
+    /// The position in a message that begins with `other`.
+    func seen(from other: Self) -> String {
+        other.file == file && line != 0 ? withinFile : description
+    }
 }
+
 extension ConfigurationLocation: Comparable {
     public static func < (left: Self, right: Self) -> Bool {
         (left.file, left.line, left.column) < (right.file, right.line, right.column)

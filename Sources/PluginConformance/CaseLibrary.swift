@@ -26,23 +26,29 @@ struct CaseLibrary: @unchecked Sendable {
         let isGo: Bool
         let copy: String
         let folder: PrivateFolder
+        let linkage: PluginLinkage
         do throws(PluginLoadError) {
             let file = try PluginFile(path: path)
             symbols = DynamicSymbols(try PluginFile.library(file.bytes, path: path))
             isGo = GoRuntime.isPart(of: file.bytes)
+            linkage = try PluginLinkage(file.bytes, digest: file.digest, path: path)
             folder = try PrivateFolder(for: path)
-            copy = try folder.write(file, as: String(path.split(separator: "/").last ?? "plugin"))
+            copy = try folder.write(
+                linkage.changedBytes ?? file.bytes, of: path, as: String(path.split(separator: "/").last ?? "plugin"))
         } catch {
             throw Problem(message: "\(error)")
         }
         record.entered(.link)
-        let handle = dlopen(copy, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)
-        record.left(.link)
-        let reason = handle == nil ? dlerror().map { String(cString: $0) } ?? "unknown error" : ""
-        unlink(copy)
-        folder.remove()
-        guard let handle else {
-            throw Problem(message: "the library cannot be linked: \(reason.replacing(copy, with: path))")
+        let handle: UnsafeMutableRawPointer
+        do throws(PluginLoadError) {
+            defer {
+                record.left(.link)
+                unlink(copy)
+                folder.remove()
+            }
+            handle = try linkage.open(copy)
+        } catch {
+            throw Problem(message: "\(error)")
         }
         guard let symbol = dlsym(handle, CHANSERV_ENTRY_NAME) else {
             throw Problem(message: "the library does not export \(CHANSERV_ENTRY_NAME)")

@@ -2,24 +2,13 @@ internal import PluginRuntime
 
 /// The names that a shared library exports.
 struct DynamicSymbols {
-    struct Symbol: Hashable {
-        var name: String
-        /// Whether the symbol is `STB_GNU_UNIQUE`: it exists once in the process, whatever the flags of `dlopen`.
-        var isUnique: Bool
-    }
-
-    private(set) var exported: [Symbol] = []
+    private(set) var exported: [String] = []
 
     /// - Returns: `nil` if the library has no symbol table.
     init?(_ library: ELFLibrary) {
         guard let table = ELFSymbolTable(library.dynamic) else { return nil }
-        let _: Void? = table.first { symbol, names in
-            if symbol.isDefined, symbol.isVisible, let name = names.text(at: symbol.name) {
-                exported.append(Symbol(name: name, isUnique: symbol.isUnique))
-            }
-            return nil
-        }
-        exported.sort { $0.name < $1.name }
+        table.forEachVisible { symbol, name in if symbol.isDefined { exported.append(name) } }
+        exported.sort()
     }
 }
 
@@ -35,25 +24,15 @@ extension DynamicSymbols {
         return runtimes.first { $0.prefixes.contains { name.hasPrefix($0) } }?.origin
     }
 
-    /// Names that the linker defines.
-    private static let linkerSymbols: Set<String> = [
-        "_init", "_fini", "__bss_start", "_edata", "_end", "__end__", "end", "edata",
-    ]
-
     /// A name of the author is a failure, because the author can hide it. Names of a language's runtime are a warning.
     var verdict: Verdict {
-        let others = exported.filter { !$0.name.hasPrefix("chanserv_") && !Self.linkerSymbols.contains($0.name) }
-        let plain = others.filter { Self.origin(of: $0.name) == nil }.map(\.name)
+        let others = exported.filter { !$0.hasPrefix("chanserv_") && !ELFSymbolTable.linkerSymbols.contains($0) }
+        let plain = others.filter { Self.origin(of: $0) == nil }
         var warnings: [String] = []
-        let byLanguage = Dictionary(grouping: others.compactMap { Self.origin(of: $0.name) }) { $0 }
+        let byLanguage = Dictionary(grouping: others.compactMap { Self.origin(of: $0) }) { $0 }
         for (language, names) in byLanguage.sorted(by: { $0.key < $1.key }) {
             warnings.append(
                 "\(names.count) names of \(language) are exported; hide them with a version script if possible")
-        }
-        if let unique = others.first(where: \.isUnique) {
-            warnings.append(
-                "\(unique.name) is unique in the process (STB_GNU_UNIQUE): old and new code share it after a reload; "
-                    + "compile with -fno-gnu-unique")
         }
         guard !plain.isEmpty else { return Verdict.judge(failures: [], warnings: warnings) }
         let some = plain.prefix(5).joined(separator: ", ") + (plain.count > 5 ? " …" : "")

@@ -1,4 +1,5 @@
 internal import Glibc
+package import HostConfiguration
 package import PluginRuntime
 
 /// The digest of a library for the configuration, and the reasons why the host would not load the file from its current

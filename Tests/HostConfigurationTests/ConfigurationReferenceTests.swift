@@ -36,6 +36,7 @@ import Testing
         // An option of a worker is shown at the first plugin, those of a route under `defaults`.
         let sections = [
             "node": "node:", "log": "log:", "defaults": "defaults:", "plugins": "plugins:", "workers": "plugins:",
+            "drop_in": "drop_in:",
         ]
         for (table, rows) in ConfigurationReference.tables {
             guard let section = sections[table] else { continue }

@@ -2,9 +2,10 @@ import HostConfiguration
 import Testing
 
 /// The descriptions of the errors with which `text` is refused.
-private func errors(_ text: String, fileProblem: (String) -> String? = { _ in nil }) -> [String] {
+private func errors(_ text: String, fileProblem: @escaping (String) -> String? = { _ in nil }) -> [String] {
     do {
-        _ = try HostConfiguration.parse(Array(text.utf8), file: "c.yaml", folder: "/etc", fileProblem: fileProblem)
+        _ = try HostConfiguration.parse(
+            Array(text.utf8), file: "c.yaml", folder: "/etc", files: ConfigurationFiles(pluginProblem: fileProblem))
         return []
     } catch {
         return error.errors.map(\.description)
@@ -342,7 +343,8 @@ private func with(_ more: String) -> String {
     @Test func `a root that is not a mapping is refused`() {
         #expect(
             errors("- a\n") == [
-                "c.yaml:1:1: expected a mapping with the configuration (node, log, defaults, plugins, routes), found a list"
+                "c.yaml:1:1: expected a mapping with the configuration "
+                    + "(node, log, defaults, include, drop_in, plugins, routes), found a list"
             ])
     }
 
@@ -391,7 +393,7 @@ private func with(_ more: String) -> String {
     /// The location of the first error of a file; `nil` if it has none.
     private func place(of bytes: [UInt8]) -> ConfigurationLocation? {
         do {
-            _ = try HostConfiguration.parse(bytes, file: "c.yaml", folder: "/", fileProblem: { _ in nil })
+            _ = try HostConfiguration.parse(bytes, file: "c.yaml", folder: "/", files: ConfigurationFiles())
             return nil
         } catch {
             return error.errors[0].location

@@ -18,6 +18,7 @@ import Testing
         var node = configuration.node
         node.control = nil
         #expect(node == HostConfiguration.Node())
+        #expect(configuration.dropIn?.folder == "/x/plugins.d")
         #expect(configuration.routes.map(\.vAddr) == ["echo", "files", "ticker"])
         #expect(configuration.routes.map(\.plugin) == ["echo", "files", "ticker"])
         #expect(
@@ -25,70 +26,6 @@ import Testing
                 == ["/x/Plugins/libEcho.so", "/x/Plugins/libFiles.so", "/x/Plugins/libTicker.so"])
         #expect(try configuration.routes[1].configuration.path(at: "root") == "/x/.")
         #expect(try configuration.routes[1].configuration.string(at: "unit") == "lines")
-    }
-
-    @Test func `the shipped file shows the defaults of the host in its comments`() throws {
-        let text = try read("chanserv.yaml")
-        // Options that are commented out under `node` and `defaults` show their defaults. `environment` has none.
-        let uncommented = text.split(separator: "\n", omittingEmptySubsequences: false)
-            .prefix { !$0.hasPrefix("# Libraries") }
-            .filter { !$0.hasPrefix("  # access:") }
-            .filter { $0.hasPrefix("  # ") && !$0.contains("environment:") && !$0.contains(" name:") }
-            .map { "  " + $0.dropFirst(4) }
-        let index = try #require(uncommented.firstIndex { $0.contains("compression:") })
-        let shown =
-            "node:\n\(uncommented[..<index].joined(separator: "\n"))\n"
-            + "defaults:\n\(uncommented[index...].joined(separator: "\n"))\n"
-            + "plugins: {e: {path: e.so}}\nroutes: [{vaddr: e, plugin: e}]\n"
-        let configuration = try HostConfiguration.parse(shown, file: "shown.yaml", folder: "/x")
-        #expect(configuration.node == HostConfiguration.Node())
-        #expect(configuration.routes[0].options == RouteOptions())
-        let keys = [
-            "join", "role", "drain", "half_open", "total_buffer", "compression", "frame_write", "max_pause",
-            "batch_size",
-            "concurrent", "unaccepted_sources",
-        ]
-        for key in keys {
-            #expect(uncommented.contains { $0.contains("\(key):") }, "\(key) is not shown")
-        }
-    }
-
-    @Test func `the shipped file shows every option of a plugin with its default`() throws {
-        let text = try read("chanserv.yaml")
-        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
-        let start = try #require(lines.firstIndex { $0.hasPrefix("  echo:") })
-        let end = try #require(lines[start...].firstIndex { $0.isEmpty })
-        let shown = lines[start..<end].filter { $0.hasPrefix("    # ") && $0.contains(": ") }.map {
-            "    " + $0.dropFirst(6)
-        }
-        // The digest and the limits have no defaults; the line before the keys of workers is text.
-        let limits = try #require(shown.firstIndex { $0.hasPrefix("    limits:") })
-        let options = shown[..<limits].filter { !$0.contains("sha256:") && !$0.contains("These keys") }
-        let keys = [
-            "threads", "inline", "isolation", "call_budget", "startup", "preflight", "processes", "kill_after",
-            "heartbeat_timeout", "nice", "environment",
-        ]
-        let shownKeys = options.map { $0.drop { $0 == " " }.prefix { $0 != ":" } }
-        #expect(shownKeys.map(String.init) == keys)
-        #expect(
-            shown[(limits + 1)...].map { String($0.drop { $0 == " " }.prefix { $0 != ":" }) } == [
-                "address_space", "cpu", "open_files",
-            ])
-
-        // All of them together are valid in a worker, and equal to the defaults.
-        let file =
-            "plugins:\n  echo:\n    path: e.so\n"
-            + options.joined(separator: "\n").replacing("isolation: host", with: "isolation: process")
-            + "\nroutes: [{vaddr: echo, plugin: echo}]\n"
-        let plugin = try #require(
-            try HostConfiguration.parse(file, file: "shown.yaml", folder: "/x").plugins.first)
-        var defaults = IsolationOptions()
-        defaults.isolation = .process
-        #expect(plugin.isolation == defaults)
-        #expect(plugin.allowsInline)
-        _ = try HostConfiguration.parse(
-            file.replacing("\nroutes:", with: "\n" + shown[limits...].joined(separator: "\n") + "\nroutes:"),
-            file: "shown.yaml", folder: "/x")
     }
 }
 

@@ -55,6 +55,7 @@ extension PluginHost {
         drains = [:]
         routes = []
         instances = [:]
+        folderWatch.take()?.cancel()
         for join in joins { join.cancel() }
         joins = []
 

@@ -56,6 +56,11 @@ public actor PluginHost {
     var drains: [RouteID: Task<DrainOutcome, Never>] = [:]
     private var lastID: UInt64 = 0
 
+    /// The drop-ins and their states.
+    var dropIns = DropInTable()
+    /// Watches the drop-in folder; `nil` if there is none or it is not to be watched.
+    var folderWatch: FolderWatch?
+
     var machine = ReloadMachine()
     var reloadCounts = HostStatus.Reloads()
     /// The last dry run, which the next one waits for.
@@ -159,13 +164,20 @@ public actor PluginHost {
         self.network = network
 
         let preparation = await Preparation(configuration, tools: tools)
-        let plan = ReloadPlan(running: [], wanted: preparation.routes)
-        switch await carryOut(plan, preparation) {
+        warn(preparation.warnings)
+        let applied = await apply(configuration, preparation)
+        switch applied.result {
         case .done: break
-        case .refused(let reasons, let isTemporary):
+        case .refused(let refusal):
             await tearDown(deadline: .now)
-            return HostError(isTemporary ? .unavailable : .badConfiguration, reasons)
+            return HostError(refusal.isTemporary ? .unavailable : .badConfiguration, refusal.reasons)
         }
+        record(applied, configuration)
+        if configuration.dropIn?.strict == true, !dropIns.rejections.isEmpty {
+            await tearDown(deadline: .now)
+            return HostError(.badConfiguration, dropIns.rejections)
+        }
+        watchDropIns(configuration.dropIn)
         self.configuration = configuration
         startedNode = configuration.node
         if let problem = await listen(configuration.node, on: network) {

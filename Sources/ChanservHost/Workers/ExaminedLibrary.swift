@@ -5,6 +5,8 @@ package final class ExaminedLibrary: Sendable {
     /// Path of the file it was read from.
     let path: String
     let digest: PluginDigest
+    /// The needed files outside of the system folders.
+    let needed: [NeededLibrary]
     /// Size in bytes.
     let size: Int
     /// Bytes of the library.
@@ -14,6 +16,7 @@ package final class ExaminedLibrary: Sendable {
     package init(_ file: PluginFile) throws(ProcessError) {
         path = file.path
         digest = file.digest
+        needed = file.needed
         size = file.bytes.count
         image = try SealedFile(file.bytes, name: String(file.path.split(separator: "/").last ?? "plugin"))
     }

@@ -12,6 +12,11 @@ public struct HostConfiguration: Sendable, Hashable {
     public var plugins: [Plugin]
     /// The entries of `routes`, in the order of the file. No two have the same ``Route/vAddr``.
     public var routes: [Route]
+    /// The section `drop_in`; `nil`, the default, for no drop-ins.
+    public var dropIn: DropInOptions?
+    /// The drop-ins, in the order of their names. The plugins and routes of the valid ones are also in ``plugins`` and
+    /// ``routes``.
+    public var dropIns: [DropIn] = []
     /// Warnings, sorted by position, such as a plugin that no route uses.
     public var warnings: [ConfigurationError]
 

@@ -4,14 +4,16 @@ extension ConfigurationReader {
     /// - Parameters:
     ///   - root: the mapping from names to plugins.
     ///   - isolation: the isolation options of `defaults`.
+    ///   - places: the positions of all plugins so far. They let a route refer to an invalid plugin without a second
+    ///     error.
     ///   - fileProblem: returns what is wrong with the file at a path, or `nil`.
-    /// - Returns: the valid plugins, and the names of all. The names let a route refer to an invalid plugin without a
-    ///   second error.
+    /// - Returns: the valid plugins.
     mutating func plugins(
-        _ root: YAMLNode, isolation: IsolationOptions, fileProblem: (String) -> String?
-    ) -> (plugins: [HostConfiguration.Plugin], names: [String]) {
-        if case .unusable = root.content { return ([], []) }
-        if root.isNull { return ([], []) }
+        _ root: YAMLNode, isolation: IsolationOptions, places: inout [String: ConfigurationLocation],
+        fileProblem: (String) -> String?
+    ) -> [HostConfiguration.Plugin] {
+        if case .unusable = root.content { return [] }
+        if root.isNull { return [] }
         let entries = attempt { () throws(ConfigurationError) in
             try root.mapping("a mapping from names to plugins")
         }
@@ -19,9 +21,14 @@ extension ConfigurationReader {
         for entry in entries ?? [] {
             let key = YAMLNode(.scalar(YAMLScalar(string: entry.key)), at: entry.keyLocation)
             _ = attempt { () throws(ConfigurationError) in try key.serviceName("the name of a plugin") }
+            if let first = places[entry.key] {
+                report("duplicate plugin \(quoted(entry.key)) (first: \(first))", at: entry.keyLocation)
+                continue
+            }
+            places[entry.key] = entry.keyLocation
             if let plugin = plugin(entry, isolation: isolation, fileProblem: fileProblem) { plugins.append(plugin) }
         }
-        return (plugins, (entries ?? []).map(\.key))
+        return plugins
     }
 
     private mutating func plugin(

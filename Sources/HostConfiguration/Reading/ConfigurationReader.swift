@@ -4,9 +4,9 @@
 /// keeps the default.
 struct ConfigurationReader {
     /// The errors in the order in which they were found.
-    private(set) var problems: [ConfigurationError]
-    /// The absolute folder that relative paths are resolved against.
-    let folder: String
+    var problems: [ConfigurationError]
+    /// The absolute folder that relative paths are resolved against: that of the file that is read.
+    var folder: String
 
     init(problems: [ConfigurationError], folder: String) {
         self.problems = problems

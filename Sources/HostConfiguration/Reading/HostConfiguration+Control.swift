@@ -11,7 +11,7 @@ extension HostConfiguration {
         let (bytes, folder) = try contents(of: file)
         let (root, _) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
         guard let socket = root?.entry("node")?.entry("control") else {
-            _ = try parse(bytes, file: file, folder: folder) { _ in nil }
+            _ = try parse(bytes, file: file, folder: folder, files: ConfigurationFiles())
             return nil
         }
         do throws(ConfigurationError) {

@@ -11,16 +11,12 @@ extension HostConfiguration {
     public static func read(_ file: String) throws(ConfigurationErrors) -> HostConfiguration {
         let (bytes, folder) = try contents(of: file)
         let place = ConfigurationLocation(file: file)
-        let access = writeAccess(to: file)
-        if access == .everyone {
-            throw ConfigurationErrors([
-                ConfigurationError(
-                    "every user can write this file, and could thereby run code as the user of the host; fix this "
-                        + "with: chmod go-w '\(file)'", at: place)
-            ])
+        let files = ConfigurationFiles.system
+        if let problem = files.access(file).problem(with: file) {
+            throw ConfigurationErrors([ConfigurationError(problem, at: place)])
         }
-        var configuration = try parse(bytes, file: file, folder: folder, fileProblem: problemOfFile)
-        if access == .group {
+        var configuration = try parse(bytes, file: file, folder: folder, files: files)
+        if files.access(file) == .group {
             configuration.warnings.append(
                 ConfigurationError(
                     "the members of the file's group can write this file, and can thereby run code as the user of the "
@@ -48,12 +44,12 @@ extension HostConfiguration {
     public static func parse(
         _ text: String, file: String, folder: String
     ) throws(ConfigurationErrors) -> HostConfiguration {
-        try parse(Array(text.utf8), file: file, folder: folder) { _ in nil }
+        try parse(Array(text.utf8), file: file, folder: folder, files: ConfigurationFiles())
     }
 
-    /// As ``parse(_:file:folder:)``. `fileProblem` returns what is wrong with the file at a path, or `nil`.
+    /// As ``parse(_:file:folder:)``, with access to the files that the configuration names.
     package static func parse(
-        _ bytes: [UInt8], file: String, folder: String, fileProblem: (String) -> String?
+        _ bytes: [UInt8], file: String, folder: String, files: ConfigurationFiles
     ) throws(ConfigurationErrors) -> HostConfiguration {
         let (root, problems) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
         // A file with a syntax error, or without a document, has no tree to check.
@@ -64,18 +60,18 @@ extension HostConfiguration {
             throw ConfigurationErrors(problems.isEmpty ? [empty] : problems)
         }
         var reader = ConfigurationReader(problems: problems, folder: folder)
-        let configuration = reader.host(root, file: file, fileProblem: fileProblem)
+        let configuration = reader.host(root, file: file, files: files)
         guard reader.problems.isEmpty else { throw ConfigurationErrors(reader.problems) }
         return configuration
     }
 
-    static let rootKeys = ["node", "log", "defaults", "plugins", "routes"]
+    static let rootKeys = ["node", "log", "defaults", "include", "drop_in", "plugins", "routes"]
 }
 
 extension ConfigurationReader {
     /// Reads the root of the file.
     fileprivate mutating func host(
-        _ root: YAMLNode, file: String, fileProblem: (String) -> String?
+        _ root: YAMLNode, file: String, files: ConfigurationFiles
     ) -> HostConfiguration {
         let entries = entries(root, "the configuration", known: HostConfiguration.rootKeys)
         var node = HostConfiguration.Node()
@@ -84,30 +80,50 @@ extension ConfigurationReader {
         if let entry = entries["log"] { _ = section(entry.value, ConfigurationSchema.log, into: &log) }
         var defaults = (routes: RouteOptions(), plugins: IsolationOptions())
         if let entry = entries["defaults"] { _ = section(entry.value, ConfigurationSchema.defaults, into: &defaults) }
-        let (plugins, names) =
-            entries["plugins"].map { self.plugins($0.value, isolation: defaults.plugins, fileProblem: fileProblem) }
-            ?? ([], [])
-        let context = RouteContext(
-            plugins: Dictionary(uniqueKeysWithValues: plugins.map { ($0.name, $0) }),
-            pluginNames: names, defaults: defaults.routes, environment: node.environment)
-        let routes = entries["routes"].map { self.routes($0.value, context) } ?? []
+        let parts =
+            [ConfigurationPart(folder: folder, plugins: entries["plugins"]?.value, routes: entries["routes"]?.value)]
+            + (entries["include"].map { included($0.value, in: file, files) } ?? [])
+        var context = RouteContext(defaults: defaults.routes, environment: node.environment)
+        var plugins: [HostConfiguration.Plugin] = []
+        for part in parts {
+            folder = part.folder
+            guard let root = part.plugins else { continue }
+            let read = self.plugins(
+                root, isolation: defaults.plugins, places: &context.pluginPlaces, fileProblem: files.pluginProblem)
+            plugins += read
+        }
+        for plugin in plugins { context.plugins[plugin.name] = plugin }
+        var routes: [HostConfiguration.Route] = []
+        for part in parts {
+            folder = part.folder
+            if let root = part.routes { routes += self.routes(root, &context) }
+        }
+        folder = parts[0].folder
+        let dropIn = entries["drop_in"].flatMap { dropInOptions($0) }
+        let dropIns = dropIn.map { self.dropIns($0, isolation: defaults.plugins, &context, files) } ?? []
+        for case .valid(let plugin, let own) in dropIns.map(\.content) {
+            plugins.append(plugin)
+            routes += own
+        }
         checkRole(node.role, entries["node"]?.value, routes)
         return HostConfiguration(
-            file: file, folder: folder, node: node, log: log, plugins: plugins, routes: routes,
+            file: file, folder: folder, node: node, log: log, plugins: plugins, routes: routes, dropIn: dropIn,
+            dropIns: dropIns,
             warnings: warnings(
-                node, plugins, routes, at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))
+                node, plugins, routes, dropIn,
+                at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))
     }
 
     private func warnings(
         _ node: HostConfiguration.Node, _ plugins: [HostConfiguration.Plugin], _ routes: [HostConfiguration.Route],
-        at routesLocation: ConfigurationLocation
+        _ dropIn: DropInOptions?, at routesLocation: ConfigurationLocation
     ) -> [ConfigurationError] {
         let used = Set(routes.map(\.plugin))
         var warnings = plugins.filter { !used.contains($0.name) }.map {
             ConfigurationError("no route uses the plugin \(quoted($0.name))", at: $0.location)
         }
-        // A router is useful without routes.
-        if routes.isEmpty, node.role != .router {
+        // A router is useful without routes, and a drop-in may come later.
+        if routes.isEmpty, node.role != .router, dropIn == nil {
             warnings.append(ConfigurationError("there are no routes: nothing is served", at: routesLocation))
         }
         return ConfigurationErrors.sorted(warnings)
@@ -153,35 +169,4 @@ package func absoluteFolder(of file: String) throws(FileProblem) -> String {
     defer { free(pointer) }
     let working = String(cString: pointer)
     return folder.map { working == "/" ? "/\($0)" : "\(working)/\($0)" } ?? working
-}
-
-/// The users besides the owner who can write a file.
-private enum WriteAccess { case nobody, group, everyone }
-
-private func writeAccess(to file: String) -> WriteAccess {
-    var status = stat()
-    // Pipes and devices have no content that others could have written.
-    guard stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .nobody }
-    if status.st_mode & S_IWOTH != 0 { return .everyone }
-    return status.st_mode & S_IWGRP != 0 ? .group : .nobody
-}
-
-/// Returns what is wrong with a plugin's file, as far as this is known without opening it.
-private func problemOfFile(_ path: String) -> String? {
-    var status = stat()
-    guard lstat(path, &status) == 0 else {
-        return errno == ENOENT ? "does not exist" : "cannot be used: \(String(cString: strerror(errno)))"
-    }
-    switch status.st_mode & S_IFMT {
-    case S_IFREG: return nil
-    case S_IFLNK:
-        let target = realpath(path, nil)
-        defer { free(target) }
-        guard let target else {
-            return "is a broken symbolic link, and symbolic links are not followed: put the library itself there"
-        }
-        return "is a symbolic link, which is not followed: put the library itself there, or set 'path' to "
-            + "'\(String(cString: target))'"
-    default: return "is not a regular file"
-    }
 }

@@ -165,6 +165,11 @@ package enum ConfigurationReference {
                 ConfigurationSchema.workers.flatMap { $0.rows(IsolationOptions()) }
                     + ConfigurationSchema.workerLimits.rows(IsolationOptions())
             ),
+            ("drop_in", ConfigurationSchema.dropIn.options.flatMap { $0.rows(DropInOptions()) }),
+            (
+                "drop-in files",
+                ConfigurationSchema.dropInKeys.flatMap { $0.rows(ConfigurationSchema.DropInBody(plugin: plugin)) }
+            ),
             ("routes", ConfigurationSchema.routeNames.flatMap { $0.rows(route) }),
         ]
     }

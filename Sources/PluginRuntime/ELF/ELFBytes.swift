@@ -16,6 +16,10 @@ package struct ELFBytes: Sendable {
     }
 
     package var count: UInt64 { UInt64(range.count) }
+    /// Offset of the first byte in the file.
+    package var start: Int { range.lowerBound }
+    /// SHA-256 of the range.
+    package var digest: PluginDigest { bytes[range].withUnsafeBytes { PluginDigest(of: $0) } }
 
     /// Returns the index of `size` bytes at `offset`. The subtraction avoids an overflow, because both numbers come
     /// from the file.

@@ -11,6 +11,8 @@ package struct ELFDynamic: Sendable {
     package private(set) var runPath: [String] = []
     /// Whether the linker would have to write to the code.
     package private(set) var hasTextRelocations = false
+    /// Whether the thread-local variables must be in the static TLS block (`DF_STATIC_TLS`).
+    package private(set) var usesStaticTLS = false
     /// String table with the names of symbols.
     package let strings: ELFBytes
     /// Symbol table, from its start to the end of the mapped part, because the file does not state its size.
@@ -64,6 +66,7 @@ package struct ELFDynamic: Sendable {
         if let offset = values[Tag.rPath] { rPath = Self.list(try text(at: offset, "its rpath", maximum: 65536)) }
         if let offset = values[Tag.runPath] { runPath = Self.list(try text(at: offset, "its runpath", maximum: 65536)) }
         hasTextRelocations = values[Tag.textRelocations] != nil || (values[Tag.flags] ?? 0) & 4 != 0
+        usesStaticTLS = (values[Tag.flags] ?? 0) & 0x10 != 0
         symbols = try bytes(at: values[Tag.symbols])
         gnuHash = try bytes(at: values[Tag.gnuHash])
         systemVHash = try bytes(at: values[Tag.systemVHash])

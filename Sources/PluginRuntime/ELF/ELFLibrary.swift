@@ -16,6 +16,9 @@ package struct ELFLibrary: Sendable {
         stack = segments.stack
     }
 
+    /// SHA-256 of the file.
+    package var digest: PluginDigest { file.digest }
+
     /// State of the entry function. If it is not exported, this searches all symbols for the reason.
     package var entry: ELFEntry { ELFEntry(file, header, dynamic) }
 }

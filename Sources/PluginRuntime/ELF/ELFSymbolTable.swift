@@ -30,6 +30,22 @@ package struct ELFSymbolTable: Sendable {
         return nil
     }
 
+    /// Names that the linker defines in every library.
+    package static let linkerSymbols: Set<String> = [
+        "_init", "_fini", "__bss_start", "_edata", "_end", "__end__", "end", "edata",
+    ]
+
+    /// Passes each symbol that the library shares with others to `body`, with its name. Includes undefined ones.
+    package func forEachVisible(_ body: (ELFSymbol, _ name: String) -> Void) {
+        let _: Void? = first { symbol, names in
+            // Names of C++ templates can be very long.
+            if symbol.isVisible, let name = names.text(at: symbol.name, maximum: 1 << 20) {
+                body(symbol, name)
+            }
+            return nil
+        }
+    }
+
     private func symbol(_ index: UInt64, named name: StaticString) -> ELFSymbol? {
         guard let symbol = ELFSymbol(symbols, at: index), symbol.isDefined, strings.hasText(name, at: symbol.name)
         else { return nil }

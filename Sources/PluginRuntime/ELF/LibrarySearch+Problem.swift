@@ -24,6 +24,24 @@ extension LibrarySearch {
         return "needs \(what) not found: \(names.joined(separator: ", "))\(more); \(ways)"
     }
 
+    /// Message about files that the linker will not use, with the remedy; `nil` if there are none.
+    package var conflictProblem: String? {
+        if conflicts.isEmpty { return nil }
+        let names = conflicts.prefix(Self.maximumNames).map { conflict in
+            conflict.loaded.path == conflict.path
+                ? "\(conflict.path) has changed since it was loaded"
+                : "\(conflict.loaded.path) is loaded as \(conflict.name), not \(conflict.path)"
+        }
+        // A worker process has the libraries of the host itself too.
+        let ways =
+            conflicts.contains { $0.loaded.content == nil }
+            ? "give the library another soname, or link it statically"
+            : "set isolation: process for this plugin, give the library another soname, or restart the host"
+        return """
+            needs a library that a process cannot have twice: \(names.joined(separator: "; ")); \(ways)
+            """
+    }
+
     /// Maximum number of libraries that one message names.
     private static let maximumNames = 20
 
@@ -32,10 +50,10 @@ extension LibrarySearch {
     /// For the private copy `$ORIGIN` is an empty folder of the host. But a folder above it may be `/tmp`, where every
     /// user can place a library with the name that the linker searches for.
     package static func escape(
-        of plugin: ELFLibrary, isLoaded: (_ name: String) -> Bool
+        of plugin: ELFLibrary, loaded: (_ name: String) -> Loaded?
     ) -> String? {
         let paths = plugin.dynamic.runPath.isEmpty ? plugin.dynamic.rPath : plugin.dynamic.runPath
-        let needed = plugin.dynamic.neededLibraries.filter { !isLoaded($0) }
+        let needed = plugin.dynamic.neededLibraries.filter { loaded($0) == nil }
         guard
             let path = (paths + needed).first(where: { path in
                 path.contains("$") && path.split(separator: "/").contains("..")

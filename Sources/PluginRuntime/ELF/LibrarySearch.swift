@@ -1,11 +1,13 @@
 internal import DequeModule
 
-/// Simulation of the dynamic linker's search for the libraries that a library needs (ld.so(8)). It reports the
-/// libraries that the linker will not find.
+/// Simulation of the dynamic linker's search for the libraries that a library needs (ld.so(8)).
 ///
-/// It only improves the error message. The linker would reject the plugin as well, but its message names one library at
-/// a time, and the private copy instead of the plugin. In case of doubt a library counts as found, and the linker
-/// decides.
+/// It has three results:
+/// - ``missing``: the libraries that the linker will not find. The linker would reject the plugin as well, but its
+///   message names one library at a time, and the private copy instead of the plugin. In case of doubt a library counts
+///   as found, and the linker decides.
+/// - ``libraries``: the files outside of the system folders. They are part of the plugin's identity.
+/// - ``conflicts``: files that the linker will not use, because the process has another library of that name.
 package struct LibrarySearch {
     /// File at a path.
     package enum Candidate {
@@ -13,14 +15,28 @@ package struct LibrarySearch {
         case library(ELFLibrary)
         /// A file that the linker rejects, and the reason.
         case refused(String)
-        /// A file that is not read because of its size or because the search has read too many bytes.
-        case unread
+        /// A file that is not read because of its size or because the search has read too many bytes. The text stands
+        /// for its content.
+        case unread(content: String)
+    }
+
+    /// Library that is loaded in this process.
+    package struct Loaded: Hashable {
+        /// Path under which the linker has loaded it.
+        package var path: String
+        /// Content of the file when it was loaded for a plugin; `nil` for a library of the host itself.
+        package var content: String?
+
+        package init(path: String, content: String? = nil) {
+            self.path = path
+            self.content = content
+        }
     }
 
     /// Environment of the search. Passed in so that tests can check the rules without a real system.
     package struct Surroundings {
-        /// Whether a library of this name is loaded. The linker then uses that one and searches no further.
-        package var isLoaded: (_ name: String) -> Bool
+        /// The loaded library of this name. The linker then uses that one and searches no further.
+        package var loaded: (_ name: String) -> Loaded?
         package var candidate: (_ path: String) -> Candidate
         /// `$LD_LIBRARY_PATH` at the start of the process.
         package var libraryPath: [String] = []
@@ -28,11 +44,36 @@ package struct LibrarySearch {
         package var cache: LoaderCache? = LoaderCache()
         /// Default folders of this architecture, for all distributions.
         package var defaultFolders = LibrarySearch.defaultFolders
+        /// Whether the file belongs to the system, whose libraries keep their interface when they are replaced.
+        package var isSystemFile: (_ path: String) -> Bool = LibrarySearch.isInDefaultFolder
+        package var isSameFile: (_ path: String, _ other: String) -> Bool = { $0 == $1 }
+        /// Whether the libraries with which the process was started define this name. They take precedence.
+        package var isOverridden: (_ name: String) -> Bool = { _ in false }
 
-        package init(isLoaded: @escaping (String) -> Bool, candidate: @escaping (String) -> Candidate) {
-            self.isLoaded = isLoaded
+        package init(loaded: @escaping (String) -> Loaded?, candidate: @escaping (String) -> Candidate) {
+            self.loaded = loaded
             self.candidate = candidate
         }
+    }
+
+    /// Needed file outside of the system folders.
+    package struct Found: Hashable {
+        package var library: NeededLibrary
+        /// Whether it was loaded before this search.
+        package var isLoaded: Bool
+        /// Names that the process has once (`STB_GNU_UNIQUE`).
+        package var uniqueNames: [String] = []
+        /// Names that libraries of the host define as well.
+        package var overriddenNames: [String] = []
+        /// Names whose definition in the plugin, or in the one for which it was loaded, it uses instead of its own.
+        package var boundNames: [String] = []
+    }
+
+    /// Needed file that the linker will not use, because another library of that name is loaded.
+    package struct Conflict: Hashable {
+        package var name: String
+        package var path: String
+        package var loaded: Loaded
     }
 
     /// A needed library that is not found.
@@ -86,6 +127,8 @@ package struct LibrarySearch {
     /// Folder of the plugin, not of its private copy.
     let origin: String
     package private(set) var missing: [Missing] = []
+    package private(set) var libraries: [Found] = []
+    package private(set) var conflicts: [Conflict] = []
     private var seen: Set<String> = []
     /// Number of files that the search may still look up. A file that was made to keep the host busy exceeds it; its
     /// libraries then count as found.
@@ -109,11 +152,13 @@ package struct LibrarySearch {
             let inherited = needing.runPath.isEmpty ? Self.bounded(own + needing.inheritedPath) : []
             let run = searchPath(needing.runPath, for: needing)
             for name in needing.needed where placesLeft > 0 && seen.insert(name).inserted {
-                if surroundings.isLoaded(name) { continue }
                 if let found = search(name, for: needing, inherited, run) { waiting.append(found) }
             }
         }
     }
+
+    /// Whether the plugin or one of the examined libraries needs a library of this name.
+    package func needs(_ name: String) -> Bool { seen.contains(name) }
 
     /// Expands the entries of a search path without duplicates. Too many entries are cut and end in an unknown one.
     private func searchPath(_ entries: [String], for needing: Needing) -> [Place] {
@@ -134,6 +179,7 @@ package struct LibrarySearch {
     private mutating func search(
         _ name: String, for needing: Needing, _ inherited: [Place], _ run: [Place]
     ) -> Needing? {
+        let loaded = surroundings.loaded(name)
         var result = Missing(name: name, neededBy: needing.path)
         for place in places(of: name, for: needing, inherited, run) {
             placesLeft -= 1
@@ -146,12 +192,18 @@ package struct LibrarySearch {
                     result.besideThePlugin = path
                 }
             case .folder(let path):
+                if let loaded {
+                    if surroundings.isSystemFile(loaded.path), surroundings.isSystemFile(path) { return nil }
+                    if loaded.content == nil, surroundings.isSameFile(loaded.path, path) { return nil }
+                }
                 switch surroundings.candidate(path) {
                 case .nothing:
                     break
                 case .library(let library):
+                    found(name, at: path, library, loaded) { library.digest.description }
                     return Needing(library, path: path, inheritedPath: inherited)
-                case .unread:
+                case .unread(let content):
+                    found(name, at: path, nil, loaded) { content }
                     return nil
                 case .refused(let why):
                     result.refused.append("\(path): \(why)")
@@ -159,8 +211,42 @@ package struct LibrarySearch {
             }
         }
         // Without the cache it is unknown whether the linker would find the library.
-        if surroundings.cache != nil { missing.append(result) }
+        if loaded == nil, surroundings.cache != nil { missing.append(result) }
         return nil
+    }
+
+    /// Records a file that was found.
+    private mutating func found(
+        _ name: String, at path: String, _ library: ELFLibrary?, _ loaded: Loaded?, content: () -> String
+    ) {
+        let isSystemFile = surroundings.isSystemFile(path)
+        if isSystemFile, loaded == nil { return }
+        let content = content()
+        if let loaded, (loaded.content ?? self.content(of: loaded.path)) != content {
+            conflicts.append(Conflict(name: name, path: path, loaded: loaded))
+        }
+        if isSystemFile { return }
+        var found = Found(
+            library: NeededLibrary(name: name, path: path, content: content), isLoaded: loaded != nil)
+        library.flatMap { ELFSymbolTable($0.dynamic) }?.forEachVisible { symbol, name in
+            let isDefined = symbol.isDefined
+            if symbol.isUnique { found.uniqueNames.append(name) }
+            // A weak function, virtual table or type description of C++ is the same in each library.
+            let isShareable = !symbol.isStrong && name.hasPrefix("_Z")
+            if isDefined, !isShareable, surroundings.isOverridden(name) { found.overriddenNames.append(name) }
+            if !isDefined || !isShareable || symbol.isVariable && !name.hasPrefix("_ZT") {
+                found.boundNames.append(name)
+            }
+        }
+        libraries.append(found)
+    }
+
+    private func content(of path: String) -> String? {
+        switch surroundings.candidate(path) {
+        case .library(let library): library.digest.description
+        case .unread(let content): content
+        case .nothing, .refused: nil
+        }
     }
 
     /// Returns the files that the linker tries, in its order.
@@ -209,6 +295,14 @@ package struct LibrarySearch {
         private static let variants: [String] = []
         package static let defaultFolders = folders(triplet: "aarch64-linux-gnu")
     #endif
+
+    /// Whether the file is directly in a default folder.
+    package static func isInDefaultFolder(_ path: String) -> Bool {
+        let folder = folder(of: path)
+        return defaultFolders.contains { root in
+            folder == root || variants.contains { "\(root)/\($0.dropLast())" == folder }
+        }
+    }
 
     private static func folders(triplet: String) -> [String] {
         ["/lib/\(triplet)", "/usr/lib/\(triplet)", "/lib64", "/usr/lib64", "/lib", "/usr/lib"]

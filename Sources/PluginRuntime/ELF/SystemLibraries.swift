@@ -1,10 +1,13 @@
+internal import CProcess
 internal import Glibc
 
 /// Environment of the dynamic linker on this machine.
 extension LibrarySearch.Surroundings {
     package static func system() -> Self {
         var bytesLeft = readLimit
-        var surroundings = Self(isLoaded: isLoaded) { candidate($0, &bytesLeft) }
+        var surroundings = Self(loaded: loaded) { candidate($0, &bytesLeft) }
+        surroundings.isSystemFile = isSystemFile
+        surroundings.isSameFile = isSameFile
         if let value = getenv("LD_LIBRARY_PATH"), value.pointee != 0 {
             let folders = String(cString: value).split(omittingEmptySubsequences: false) { $0 == ":" || $0 == ";" }
             surroundings.libraryPath = folders.map(String.init)
@@ -18,17 +21,35 @@ extension LibrarySearch.Surroundings {
 
     /// Asks the linker, which compares `name` with the names that loaded libraries declare. This runs no code and maps
     /// nothing. A library that it finds stays referenced, because the host never unloads any.
-    private static func isLoaded(_ name: String) -> Bool {
-        if name.contains("/") { return false }
-        guard dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD) != nil else {
+    static func loaded(_ name: String) -> LibrarySearch.Loaded? {
+        // $ORIGIN would be the folder of the host.
+        if name.contains("$") { return nil }
+        guard let handle = dlopen(name, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD) else {
             // Clears the message. Otherwise it would be reported for the next call that fails.
             _ = dlerror()
-            return false
+            return nil
         }
-        return true
+        let path = chanserv_library_path(handle).map { String(cString: $0) } ?? name
+        return LibrarySearch.Loaded(path: path, content: LoadedLibraries.content(of: path))
     }
 
-    /// Maximum number of bytes of libraries that one search reads: 512 MiB. Libraries beyond that count as found.
+    /// A link from a system folder to another place does not lead to a system file.
+    private static func isSystemFile(_ path: String) -> Bool {
+        guard LibrarySearch.isInDefaultFolder(path) else { return false }
+        guard let target = realpath(path, nil) else { return true }
+        defer { free(target) }
+        let file = String(cString: target)
+        return ["/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/"].contains { file.hasPrefix($0) }
+    }
+
+    private static func isSameFile(_ path: String, _ other: String) -> Bool {
+        var (first, second) = (stat(), stat())
+        return stat(path, &first) == 0 && stat(other, &second) == 0 && first.st_dev == second.st_dev
+            && first.st_ino == second.st_ino
+    }
+
+    /// Maximum number of bytes of libraries that one search reads: 512 MiB. Libraries beyond that count as found, and
+    /// are identified by size, inode and time.
     private static let readLimit = 512 << 20
 
     private static func candidate(_ path: String, _ bytesLeft: inout Int) -> LibrarySearch.Candidate {
@@ -47,7 +68,7 @@ extension LibrarySearch.Surroundings {
         case .failure(let failure):
             switch failure.code {
             case ENOENT, ENOTDIR: return .nothing
-            case EFBIG: return .unread
+            case EFBIG: return .unread(content: failure.stamp)
             default: return .refused(systemMessage(failure.code))
             }
         }
@@ -56,6 +77,8 @@ extension LibrarySearch.Surroundings {
 
 private struct ReadFailure: Error {
     var code: Int32
+    /// Size, inode and time of the last change of a file that is too large.
+    var stamp = ""
 }
 
 /// Reads all bytes of a regular file.
@@ -67,7 +90,11 @@ private func readWhole(_ path: String, maximumSize: Int) -> Result<[UInt8], Read
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { return .failure(ReadFailure(code: errno)) }
     guard status.st_mode & S_IFMT == S_IFREG else { return .failure(ReadFailure(code: EISDIR)) }
-    guard status.st_size <= maximumSize else { return .failure(ReadFailure(code: EFBIG)) }
+    guard status.st_size <= maximumSize else {
+        let time = status.st_mtim
+        let stamp = "\(status.st_size) bytes, inode \(status.st_ino), \(time.tv_sec).\(time.tv_nsec)"
+        return .failure(ReadFailure(code: EFBIG, stamp: stamp))
+    }
     var failure: Int32 = 0
     let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, count in
         while count < buffer.count {

@@ -1,5 +1,6 @@
 internal import CProcess
 internal import Glibc
+package import HostConfiguration
 
 /// Bytes of a library, read once and checked. The host loads exactly the bytes that it hashed, even if the file changes
 /// later.
@@ -10,6 +11,8 @@ package struct PluginFile: Sendable {
     package let bytes: [UInt8]
     /// The SHA-256 of ``bytes``.
     package let digest: PluginDigest
+    /// The needed files outside of the system folders. They identify the code together with ``digest``.
+    package var needed: [NeededLibrary] = []
 
     package init(path: String, bytes: [UInt8], digest: PluginDigest) {
         self.path = path
@@ -144,6 +147,16 @@ package struct PluginFile: Sendable {
         }
         return library
     }
+
+    /// Warning about a file that is loaded into the host; `nil` if there is none.
+    package var warning: String? {
+        guard let library = try? ELFLibrary(bytes), library.dynamic.usesStaticTLS else { return nil }
+        return "uses static TLS (initial-exec thread-local variables), of which a process has little and each loaded "
+            + "version keeps its part, so that a later reload may be refused; \(Self.staticTLSRemedy)"
+    }
+
+    static let staticTLSRemedy =
+        "set isolation: process for this plugin or compile it with -ftls-model=global-dynamic"
 
     /// Splits `path` into its folder and its last component. A path without a slash is in the working directory.
     package static func split(_ path: String) -> (folder: String, name: String) {

@@ -26,6 +26,8 @@ package struct PluginLoadError: Error, Sendable, Hashable {
         package static let noPrivateFolder = Code(description: "no private folder")
         /// A library that the plugin needs, directly or indirectly, is not found.
         package static let missingLibrary = Code(description: "missing library")
+        /// The process has another library of the same name, or with the same unique symbols.
+        package static let libraryConflict = Code(description: "library conflict")
         /// Loading the library would make the stacks of all threads executable.
         package static let executableStack = Code(description: "executable stack")
         /// The linker would have to write to the code of the library.

@@ -1,5 +1,6 @@
 internal import CChanservPlugin
 internal import Glibc
+package import HostConfiguration
 package import Logging
 internal import NIOConcurrencyHelpers
 
@@ -113,17 +114,28 @@ package final class PluginStore: Sendable {
     }
 
     private func readHere(_ path: String, pin: PluginDigest?) throws(PluginLoadError) -> PluginFile {
-        let file = try PluginFile(
+        var file = try PluginFile(
             path: path, pin: pin, permissions: configuration.permissions, maximumSize: configuration.maximumSize)
-        // A library that is loaded already has all libraries it needs, even if their files have changed.
-        if !knows(file.digest) { try Self.checkNeededLibraries(of: file) }
+        let library = try PluginFile.library(file.bytes, path: path)
+        let surroundings = LibrarySearch.Surroundings.system()
+        // A worker process has the same environment, or less if its `environment` omits LD_LIBRARY_PATH.
+        let search = LibrarySearch(for: library, in: PluginFile.split(path).folder, surroundings)
+        file.needed = search.libraries.map(\.library)
+        // A library that is loaded already has all libraries it needs, even if their files are gone.
+        if !knows(file.digest) {
+            let problem = search.problem ?? LibrarySearch.escape(of: library, loaded: surroundings.loaded)
+            if let problem { throw PluginLoadError(.missingLibrary, path: path, problem) }
+        }
         return file
     }
 
     private func loadHere(_ file: PluginFile) throws(PluginLoadError) -> PluginLibrary {
         let path = file.path
         let (known, refusal) = state.withLockedValue { ($0.libraries[file.digest], $0.refusals[file.digest]) }
-        if let known { return known }
+        if let known {
+            try PluginLinkage.checkConflicts(of: file)
+            return known
+        }
         if var refusal {
             refusal.path = path
             throw refusal
@@ -158,16 +170,6 @@ package final class PluginStore: Sendable {
         return library
     }
 
-    /// Checks that the linker will find all needed libraries. A worker process has the same environment, or less if its
-    /// `environment` omits LD_LIBRARY_PATH.
-    private static func checkNeededLibraries(of file: PluginFile) throws(PluginLoadError) {
-        let library = try PluginFile.library(file.bytes, path: file.path)
-        let surroundings = LibrarySearch.Surroundings.system()
-        let search = LibrarySearch(for: library, in: PluginFile.split(file.path).folder, surroundings)
-        let problem = search.problem ?? LibrarySearch.escape(of: library, isLoaded: surroundings.isLoaded)
-        if let problem { throw PluginLoadError(.missingLibrary, path: file.path, problem) }
-    }
-
     /// Calls the library's entry function and validates the descriptor.
     package static func descriptor(
         in handle: UnsafeMutableRawPointer, path: String
@@ -187,6 +189,7 @@ package final class PluginStore: Sendable {
 
     /// Writes the private copy and passes it to the dynamic linker.
     private func openCopy(of file: PluginFile) throws(PluginLoadError) -> UnsafeMutableRawPointer {
+        let linkage = try PluginLinkage(file.bytes, digest: file.digest, path: file.path)
         let number = state.withLockedValue { state in
             state.copyNumber += 1
             return state.copyNumber
@@ -196,7 +199,7 @@ package final class PluginStore: Sendable {
         do throws(PluginLoadError) {
             // The name appears in /proc/self/maps and in backtraces.
             let name = file.path.split(separator: "/").last ?? "plugin"
-            copy = try folder.write(file, as: "\(number)-\(name)")
+            copy = try folder.write(linkage.changedBytes ?? file.bytes, of: file.path, as: "\(number)-\(name)")
         } catch {
             folder.remove()
             throw error
@@ -207,24 +210,6 @@ package final class PluginStore: Sendable {
                 folder.remove()
             }
         }
-        guard let handle = dlopen(copy, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
-            throw Self.linkFailure(file.path, copy: copy)
-        }
-        return handle
-    }
-
-    /// Returns the error for the dynamic linker's last failure.
-    ///
-    /// - Parameters:
-    ///   - path: path of the file.
-    ///   - copy: path of the private copy. The message shows `path` instead.
-    package static func linkFailure(_ path: String, copy: String) -> PluginLoadError {
-        let reason = dlerror().map { String(cString: $0) } ?? "unknown error"
-        let hint =
-            reason.contains("cannot open shared object file")
-            ? "; a plugin is loaded from a private copy, so $ORIGIN is not its folder: "
-                + "link that library statically, or set an absolute rpath" : ""
-        return PluginLoadError(
-            .linkFailed, path: path, "cannot be linked: \(reason.replacing(copy, with: path))\(hint)")
+        return try linkage.open(copy)
     }
 }

@@ -65,20 +65,23 @@ package struct PrivateFolder: Sendable {
 
     /// Writes a copy under `name`, which must be new.
     ///
+    /// - Parameter library: path of the library, for the message.
     /// - Returns: path of the copy.
     /// - Throws: ``PluginLoadError`` with code `noPrivateFolder`.
-    package func write(_ file: PluginFile, as name: String) throws(PluginLoadError) -> String {
+    package func write(
+        _ bytes: [UInt8], of library: String, as name: String
+    ) throws(PluginLoadError) -> String {
         let copy = "\(path)/\(name)"
         func failure(_ code: Int32) -> PluginLoadError {
             PluginLoadError(
-                .noPrivateFolder, path: file.path,
+                .noPrivateFolder, path: library,
                 "its private copy \(copy) cannot be written: \(systemMessage(code)); free space there or change TMPDIR")
         }
         let descriptor = open(copy, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o500)
         guard descriptor >= 0 else { throw failure(errno) }
         var written = 0
-        while written < file.bytes.count {
-            let result = file.bytes.withUnsafeBytes { bytes in
+        while written < bytes.count {
+            let result = bytes.withUnsafeBytes { bytes in
                 Glibc.write(descriptor, bytes.baseAddress! + written, bytes.count - written)
             }
             if result > 0 {

@@ -1,5 +1,5 @@
 internal import CProcess
-@preconcurrency internal import Dispatch
+@preconcurrency package import Dispatch
 internal import Glibc
 internal import NIOConcurrencyHelpers
 
@@ -10,7 +10,7 @@ internal import NIOConcurrencyHelpers
 /// crashed the host.
 ///
 /// An active source stays alive until it is cancelled.
-final class ReadSource: Sendable {
+package final class ReadSource: Sendable {
     private struct State {
         /// Number that identifies the source's events; `nil` while the source is not active.
         var number: UInt64?
@@ -24,11 +24,11 @@ final class ReadSource: Sendable {
     private let state = NIOLockedValueBox(State())
 
     /// - Parameters:
-    ///   - descriptor: a pipe, a socket or a pidfd. It must stay open until `onCancel` is called.
+    ///   - descriptor: a pipe, a socket, a pidfd or an inotify instance. It must stay open until `onCancel` is called.
     ///   - queue: serial queue that runs both handlers.
     ///   - onReadable: called while the descriptor is readable or has ended.
     ///   - onCancel: called once after ``cancel()``. `onReadable` is not called after it.
-    init(
+    package init(
         _ descriptor: Int32, on queue: DispatchQueue, onReadable: @escaping @Sendable (ReadSource) -> Void,
         onCancel: @escaping @Sendable () -> Void
     ) {
@@ -42,7 +42,7 @@ final class ReadSource: Sendable {
     ///
     /// - Throws: ``ProcessError`` if the system cannot watch the descriptor. The caller must then cancel the source as
     ///   if it were active.
-    func activate() throws(ProcessError) {
+    package func activate() throws(ProcessError) {
         let code = state.withLockedValue { state -> Int32 in
             precondition(state.number == nil, "a source was activated twice")
             guard !state.isCancelled else { return 0 }
@@ -59,7 +59,7 @@ final class ReadSource: Sendable {
     }
 
     /// Stops calling the handler. Repeated calls have no effect.
-    func cancel() {
+    package func cancel() {
         let isFirst = state.withLockedValue { state -> Bool in
             guard !state.isCancelled else { return false }
             state.isCancelled = true

@@ -21,8 +21,6 @@ struct Document {
         case session([Command])
         /// Write a file.
         case write(String, file: String)
-        /// Add these lines under `plugins` and `routes` of a configuration file.
-        case add(plugins: [String], routes: [String], file: String)
     }
 
     /// The repository.
@@ -60,13 +58,11 @@ struct Document {
     /// A comment about the block that follows it.
     private enum Instruction {
         case file(String)
-        case addTo(String)
         case notRun
 
         init(_ name: String, _ argument: String) throws {
             switch name {
             case "file": self = .file(argument)
-            case "add to": self = .addTo(argument)
             case "not run": self = .notRun
             default: throw Malformed(description: "unknown comment '\(name)'")
             }
@@ -79,12 +75,6 @@ struct Document {
             return nil
         case (.file(let file), _):
             return .write(block.joined(separator: "\n") + "\n", file: file)
-        case (.addTo(let file), _):
-            guard block.first == "plugins:", let routes = block.firstIndex(of: "routes:") else {
-                throw Malformed(description: "a block that is added to \(file) needs the keys plugins and routes")
-            }
-            return .add(
-                plugins: Array(block[1..<routes]), routes: Array(block[(routes + 1)...]), file: file)
         case (nil, "sh"):
             return .run("set -e\n" + block.joined(separator: "\n"))
         case (nil, "console"):

@@ -32,7 +32,7 @@ struct DocumentSession {
         self.root = root
         folder = root
         let files = FileManager.default
-        for folder in ["Plugins", "Sources"] {
+        for folder in ["Plugins", "Sources", "plugins.d"] {
             // The host refuses plugins in a folder that a umask has made writable for the group.
             try files.createDirectory(
                 atPath: "\(root)/\(folder)", withIntermediateDirectories: false,
@@ -68,11 +68,6 @@ struct DocumentSession {
             }
         case .write(let text, let file):
             try write(text, to: file)
-        case .add(let plugins, let routes, let file):
-            var text = try String(contentsOfFile: "\(folder)/\(file)", encoding: .utf8)
-            let heading = try #require(text.range(of: "\nroutes:\n"))
-            text.replaceSubrange(heading, with: "\n" + plugins.joined(separator: "\n") + "\nroutes:\n")
-            try write(text + routes.joined(separator: "\n") + "\n", to: file)
         }
     }
 

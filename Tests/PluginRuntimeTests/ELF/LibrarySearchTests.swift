@@ -17,13 +17,16 @@ import Testing
         return try ELFLibrary(Array(try Data(contentsOf: URL(fileURLWithPath: folder.file("plugin.so")))))
     }
 
-    private let isLoaded: (String) -> Bool = { $0.hasPrefix("libc.so") || $0.hasPrefix("libpthread") }
+    private let loaded: (String) -> LibrarySearch.Loaded? = { name in
+        name.hasPrefix("libc.so") || name.hasPrefix("libpthread")
+            ? LibrarySearch.Loaded(path: "\(LibrarySearch.defaultFolders[0])/\(name)") : nil
+    }
 
     private func search(
         _ plugin: ELFLibrary, files: [String: LibrarySearch.Candidate] = [:],
         _ change: (inout LibrarySearch.Surroundings) -> Void = { _ in }
     ) -> LibrarySearch {
-        var surroundings = LibrarySearch.Surroundings(isLoaded: isLoaded) { files[$0] ?? .nothing }
+        var surroundings = LibrarySearch.Surroundings(loaded: loaded) { files[$0] ?? .nothing }
         change(&surroundings)
         return LibrarySearch(for: plugin, in: "/plugins", surroundings)
     }
@@ -60,7 +63,7 @@ import Testing
         let rpath = (0..<8_000).map { "/\($0)" }.joined(separator: ":")
         let plugin = try library(needs: (0..<60).map { "lib\($0).so" }, "-Wl,-rpath,\(rpath)", tags)
         var asked = 0
-        let surroundings = LibrarySearch.Surroundings(isLoaded: isLoaded) { _ in
+        let surroundings = LibrarySearch.Surroundings(loaded: loaded) { _ in
             asked += 1
             return .nothing
         }
@@ -122,12 +125,12 @@ import Testing
 
     @Test func `a search path that leads out of the folder of the private copy is refused`() throws {
         let escaping = try library(needs: ["liba.so"], "-Wl,-rpath,/there:$ORIGIN/../lib")
-        let problem = LibrarySearch.escape(of: escaping, isLoaded: isLoaded)
+        let problem = LibrarySearch.escape(of: escaping, loaded: loaded)
         #expect(problem?.hasPrefix("looks for liba.so in '$ORIGIN/../lib'; ") == true)
         // The linker does not search for a library that is loaded.
-        #expect(LibrarySearch.escape(of: escaping) { _ in true } == nil)
+        #expect(LibrarySearch.escape(of: escaping) { LibrarySearch.Loaded(path: $0) } == nil)
         let inside = try library(needs: ["liba.so"], "-Wl,-rpath,/there/../lib:$ORIGIN/lib")
-        #expect(LibrarySearch.escape(of: inside, isLoaded: isLoaded) == nil)
+        #expect(LibrarySearch.escape(of: inside, loaded: loaded) == nil)
     }
 
     /// Compares the search with the real linker.

@@ -25,8 +25,9 @@ extension PluginHost {
         }
         var problems: [String] = []
         let preparation = await Preparation(configuration, tools: host.tools)
-        let plan = ReloadPlan(running: [], wanted: preparation.routes)
-        if case .refused(let reasons, _) = await host.carryOut(plan, preparation, dryRun: true) { problems = reasons }
+        let applied = await host.apply(configuration, preparation, dryRun: true)
+        if case .refused(let refusal) = applied.result { problems = refusal.reasons }
+        problems += await host.rejections(applied, configuration)
         if let path = configuration.node.control,
             let problem = await host.threads.run({ ControlSocketFile.problem(with: path) })
         {
@@ -37,6 +38,6 @@ extension PluginHost {
             problems.append(error.description)
         }
         guard problems.isEmpty else { throw HostError(.badConfiguration, problems) }
-        return configuration.warnings.map(\.description)
+        return configuration.warnings.map(\.description) + preparation.warnings
     }
 }

@@ -10,13 +10,25 @@ extension PluginHost {
     /// - Returns: the changes, or the reasons why there are none. The log contains the same.
     @discardableResult
     public func reload() async -> ReloadOutcome {
+        await reload(because: .request)
+    }
+
+    /// What a reload was made for.
+    enum ReloadCause: Sendable {
+        /// An operator asked for it.
+        case request
+        /// The drop-in folder has changed. Rejected drop-ins that are the same as before are not tried again.
+        case folder
+    }
+
+    func reload(because cause: ReloadCause) async -> ReloadOutcome {
         switch machine.requested() {
         case .refuse:
             return .refused(["the host is stopping"], generation: table.generation)
         case .awaitReload(let number):
             return await withCheckedContinuation { waiters[number, default: []].append($0) }
         case .begin(let number):
-            let outcome = await reloadOnce()
+            let outcome = await reloadOnce(because: cause)
             await reloadEnded(number, outcome)
             return outcome
         }
@@ -29,7 +41,7 @@ extension PluginHost {
         case .rest: break
         case .begin(let next):
             // In a new task, so that callers of the previous reload do not wait for this one.
-            Task { await reloadEnded(next, await reloadOnce()) }
+            Task { await reloadEnded(next, await reloadOnce(because: .request)) }
         case .stop:
             for waiter in waiters.values.joined() {
                 waiter.resume(returning: .refused(["the host is stopping"], generation: table.generation))
@@ -39,12 +51,24 @@ extension PluginHost {
         }
     }
 
-    private func reloadOnce() async -> ReloadOutcome {
-        logger.info("reloading \(file)", metadata: ["generation": .stringConvertible(table.generation)])
+    private func reloadOnce(because cause: ReloadCause) async -> ReloadOutcome {
+        let what =
+            switch cause {
+            case .request: file
+            case .folder: "the drop-ins"
+            }
+        // A change of the folder is often none of the drop-ins, e.g. a file that was touched.
+        let quiet: Logger.Level =
+            switch cause {
+            case .request: .info
+            case .folder: .debug
+            }
+        logger.log(
+            level: quiet, "reloading \(what)", metadata: ["generation": .stringConvertible(table.generation)])
         if !machine.isStopping { manager?.notifyReloading() }
         accessLog?.reopen()
         await maintainControlSocket()
-        let outcome = await readAndApply()
+        let outcome = await readAndApply(because: cause)
         lastReload = (outcome, .now)
         // The host serves after a refused reload too.
         tellServing(isReady: true)
@@ -53,7 +77,8 @@ extension PluginHost {
         case .unchanged:
             reloadCounts.unchanged += 1
             let text = outcome.unchangedText
-            logger.info("reload: \(text)", metadata: ["generation": .stringConvertible(outcome.generation)])
+            logger.log(
+                level: quiet, "reload: \(text)", metadata: ["generation": .stringConvertible(outcome.generation)])
         case .changed:
             reloadCounts.changed += 1
             logger.info("reload: \(outcome.changes)", metadata: ["generation": .stringConvertible(outcome.generation)])
@@ -79,7 +104,8 @@ extension PluginHost {
             _ = await previous?.value
             var outcome =
                 machine.isStopping
-                ? .refused(["the host is stopping"], generation: table.generation) : await readAndApply(isDryRun: true)
+                ? .refused(["the host is stopping"], generation: table.generation)
+                : await readAndApply(because: .request, isDryRun: true)
             outcome.dryRun = true
             logger.info("dry run: \(outcome.text)", metadata: ["generation": .stringConvertible(outcome.generation)])
             return outcome
@@ -88,7 +114,7 @@ extension PluginHost {
         return await dryRun.value
     }
 
-    private func readAndApply(isDryRun: Bool = false) async -> ReloadOutcome {
+    private func readAndApply(because cause: ReloadCause, isDryRun: Bool = false) async -> ReloadOutcome {
         guard let startedNode else {
             return .refused(["the host has not started"], generation: table.generation)
         }
@@ -101,8 +127,8 @@ extension PluginHost {
         var tools = tools
         tools.isTrial = isDryRun
         let preparation = await Preparation(
-            configuration, running: Set(routes.map(\.planned.instance)), tools: tools)
-        let plan = ReloadPlan(running: routes.map(\.planned), wanted: preparation.routes)
+            configuration, running: Set(routes.map(\.planned.instance)),
+            rejected: cause == .folder ? dropIns.entries.compactMapValues(\.rejected) : [:], tools: tools)
         let changesLog = configuration.log != self.configuration?.log
         let newLog: OpenedAccessLog
         do throws(ConfigurationError) {
@@ -112,23 +138,25 @@ extension PluginHost {
             return .refused([error.description], generation: table.generation)
         }
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
+        let applied = await apply(configuration, preparation, dryRun: isDryRun)
         var outcome: ReloadOutcome
-        if plan.isEmpty, preparation.problems.isEmpty {
-            outcome = ReloadOutcome(node.isEmpty && !changesLog ? .unchanged : .changed, generation: table.generation)
-            outcome.changes = ReloadChanges(plan)
-        } else {
-            switch await carryOut(plan, preparation, dryRun: isDryRun) {
-            case .refused(let reasons, _):
-                outcome = .refused(reasons, generation: table.generation)
-            case .done:
-                outcome = ReloadOutcome(.changed, generation: table.generation)
-                outcome.changes = ReloadChanges(plan)
+        switch applied.result {
+        case .refused(let refusal):
+            outcome = .refused(refusal.reasons, generation: table.generation)
+        case .done:
+            let isSame = applied.plan.isEmpty && node.isEmpty && !changesLog
+            outcome = ReloadOutcome(isSame ? .unchanged : .changed, generation: table.generation)
+            outcome.changes = ReloadChanges(applied.plan)
+            outcome.rejected = rejections(applied, configuration)
+            if !isDryRun {
+                record(applied, configuration)
+                if configuration.dropIn != self.configuration?.dropIn { watchDropIns(configuration.dropIn) }
             }
         }
         let waiting = configuration.node.changesThatNeedARestart(since: startedNode)
         outcome.needRestart = waiting.map(\.key)
         outcome.warnings =
-            configuration.warnings.map(\.description)
+            configuration.warnings.map(\.description) + preparation.warnings
             + waiting.map { "\(file): \($0.warning)" }
             + disabledRoutes.map {
                 "route '\($0)' stays drained: run 'chanserv enable \($0)' to serve it again"

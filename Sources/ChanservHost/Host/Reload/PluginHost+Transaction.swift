@@ -6,9 +6,28 @@ extension PluginHost {
     /// The result of a transaction.
     enum TransactionResult {
         case done
-        /// Nothing was changed. `isTemporary`: another attempt may succeed, because neither the file nor a plugin is
-        /// wrong.
-        case refused([String], isTemporary: Bool)
+        /// Nothing was changed.
+        case refused(Refusal)
+    }
+
+    /// Why nothing was changed.
+    struct Refusal {
+        /// The reasons, one line each.
+        var reasons: [String] = []
+        /// Another attempt may succeed, because neither the file nor a plugin is wrong.
+        var isTemporary = true
+        /// Those of the reasons that are about one instance, by the name of its plugin.
+        var plugins: [String: [String]] = [:]
+
+        mutating func add(_ failure: InstanceRecipe.Refusal, of key: InstanceKey) {
+            isTemporary = isTemporary && failure.isTemporary
+            plugins[key.plugin, default: []].append(failure.reason)
+        }
+
+        /// Whether every reason is about an instance of a plugin that satisfies `predicate`.
+        func isOnly(about predicate: (String) -> Bool) -> Bool {
+            plugins.keys.allSatisfy(predicate) && plugins.values.reduce(0) { $0 + $1.count } == reasons.count
+        }
     }
 
     /// The instances and routes that a transaction has created, to be taken over or undone.
@@ -17,18 +36,23 @@ extension PluginHost {
         var routes: [String: RunningRoute] = [:]
     }
 
-    /// Carries out `plan` completely or not at all. If a library could not be loaded, only tries the rest to find all
-    /// errors.
+    /// Carries out `plan` completely or not at all.
     ///
-    /// - Parameter dryRun: undo everything in any case. Instances of a trial are created in other processes.
+    /// - Parameters:
+    ///   - wanted: the routes that the plan leads to.
+    ///   - preparation: has the recipes of the instances that it creates. Those of a trial are created in other
+    ///     processes.
+    ///   - problems: libraries that could not be loaded. If there is one, the rest is only tried, to find all errors.
+    ///   - dryRun: undo everything in any case.
     func carryOut(
-        _ plan: ReloadPlan<RouteOptions>, _ preparation: Preparation, dryRun: Bool = false
+        _ plan: ReloadPlan<RouteOptions>, wanted: [PlannedRoute<RouteOptions>],
+        _ preparation: Preparation, problems: [Preparation.Problem] = [], dryRun: Bool = false
     ) async -> TransactionResult {
         var transaction = ReloadTransaction(
-            create: plan.create, bind: plan.add.map(\.vAddr), dryRun: dryRun || !preparation.problems.isEmpty)
+            create: plan.create, bind: plan.add.map(\.vAddr), dryRun: dryRun || !problems.isEmpty)
+        var refusal = Refusal(isTemporary: problems.allSatisfy(\.isTemporary))
         let added = Dictionary(uniqueKeysWithValues: plan.add.map { ($0.vAddr, $0) })
         var made = Made()
-        var isTemporary = preparation.problems.allSatisfy(\.isTemporary)
         var action = transaction.start()
         while true {
             if machine.isStopping, action.isForward { action = transaction.abandon("the host is stopping") }
@@ -36,18 +60,18 @@ extension PluginHost {
             case .create(let key) where preparation.isTrial:
                 switch await tryOut(preparation.recipes[key]) {
                 case nil: action = transaction.succeeded()
-                case let refusal?:
-                    isTemporary = isTemporary && refusal.isTemporary
-                    action = transaction.failed(refusal.reason)
+                case let failure?:
+                    refusal.add(failure, of: key)
+                    action = transaction.failed(failure.reason)
                 }
             case .create(let key):
                 switch await make(preparation.recipes[key]) {
                 case .success(let instance):
                     made.instances[key] = instance
                     action = transaction.succeeded()
-                case .failure(let refusal):
-                    isTemporary = isTemporary && refusal.isTemporary
-                    action = transaction.failed(refusal.reason)
+                case .failure(let failure):
+                    refusal.add(failure, of: key)
+                    action = transaction.failed(failure.reason)
                 }
             case .bind(let vAddr):
                 do {
@@ -57,7 +81,7 @@ extension PluginHost {
                     action = transaction.failed("route '\(vAddr)': \(error)")
                 }
             case .commit:
-                commit(plan, wanted: preparation.routes, made)
+                commit(plan, wanted: wanted, made)
                 action = transaction.succeeded()
             case .unbind(let vAddr):
                 if let route = made.routes.removeValue(forKey: vAddr) { await unbind(route) }
@@ -70,10 +94,12 @@ extension PluginHost {
                 }
                 action = transaction.succeeded()
             case .finish:
-                guard !preparation.problems.isEmpty else { return .done }
-                return .refused(preparation.problems.map(\.message), isTemporary: isTemporary)
+                guard !problems.isEmpty else { return .done }
+                refusal.reasons = problems.map(\.message)
+                return .refused(refusal)
             case .refuse(let reasons):
-                return .refused(preparation.problems.map(\.message) + reasons, isTemporary: isTemporary)
+                refusal.reasons = problems.map(\.message) + reasons
+                return .refused(refusal)
             }
         }
     }

@@ -18,22 +18,41 @@ struct Preparation: Sendable {
     let isTrial: Bool
     /// The routes whose libraries were loaded, in the order of the file.
     private(set) var routes: [PlannedRoute<RouteOptions>] = []
+    /// The identities of the libraries that could be read, by plugin.
+    private(set) var identities: [String: LibraryIdentity] = [:]
     /// The recipes of the instances that these routes need and that do not run yet.
     private(set) var recipes: [InstanceKey: InstanceRecipe] = [:]
     /// The libraries that could not be loaded.
     private(set) var problems: [Problem] = []
+    /// Warnings about libraries that are loaded into this process, one line each.
+    private(set) var warnings: [String] = []
 
     /// Loads every plugin of `configuration`. A broken library is an error even if no route uses it.
     ///
-    /// - Parameter running: the instances that already run.
-    init(_ configuration: HostConfiguration, running: Set<InstanceKey> = [], tools: Tools) async {
+    /// - Parameters:
+    ///   - running: the instances that already run.
+    ///   - rejected: drop-ins that could not be served before. They are not tried again if nothing has changed.
+    init(
+        _ configuration: HostConfiguration, running: Set<InstanceKey> = [],
+        rejected: [String: RejectedDropIn] = [:], tools: Tools
+    ) async {
         isTrial = tools.isTrial && tools.program != nil
         var files: [String: PluginFile] = [:]
         for plugin in configuration.plugins {
             do throws(PluginLoadError) {
                 // The reader has checked that these are 64 digits.
                 let pin = plugin.sha256.flatMap { PluginDigest(hex: $0) }
-                files[plugin.name] = try await tools.store.read(plugin.path, pin: pin)
+                let file = try await tools.store.read(plugin.path, pin: pin)
+                let identity = LibraryIdentity(digest: file.digest.description, needed: file.needed)
+                identities[plugin.name] = identity
+                if let before = rejected[plugin.name], before.isSame(plugin, in: configuration, identity) {
+                    problems += before.reasons.map { Problem(message: $0, plugin: plugin.name) }
+                    continue
+                }
+                files[plugin.name] = file
+                if plugin.isolation.isolation == .host, !tools.store.knows(file.digest), let warning = file.warning {
+                    warnings.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(file.path) \(warning)")
+                }
             } catch {
                 problems.append(Problem(error).of(plugin))
             }
@@ -44,7 +63,8 @@ struct Preparation: Sendable {
                 continue
             }
             let key = InstanceKey(
-                plugin: route.plugin, digest: file.digest.description, config: route.configuration.json,
+                plugin: route.plugin, digest: file.digest.description, needed: file.needed,
+                config: route.configuration.json,
                 threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
             if !running.contains(key), !(wanted[route.plugin] ?? []).contains(where: { $0.key == key }) {
@@ -104,9 +124,11 @@ struct Preparation: Sendable {
         var message: String
         /// Another attempt may succeed, because neither the file nor the library is wrong.
         var isTemporary = false
+        /// The name of the plugin.
+        var plugin = ""
 
-        fileprivate init(message: String, isTemporary: Bool = false) {
-            (self.message, self.isTemporary) = (message, isTemporary)
+        fileprivate init(message: String, isTemporary: Bool = false, plugin: String = "") {
+            (self.message, self.isTemporary, self.plugin) = (message, isTemporary, plugin)
         }
 
         fileprivate init(_ error: PluginLoadError) {
@@ -115,7 +137,9 @@ struct Preparation: Sendable {
 
         /// Returns the error with its position in the file.
         fileprivate func of(_ plugin: HostConfiguration.Plugin) -> Problem {
-            Problem(message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", isTemporary: isTemporary)
+            Problem(
+                message: "\(plugin.pathLocation): plugin '\(plugin.name)': \(message)", isTemporary: isTemporary,
+                plugin: plugin.name)
         }
     }
 

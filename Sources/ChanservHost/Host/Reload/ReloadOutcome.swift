@@ -20,13 +20,15 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
     public var changes = ReloadChanges()
     /// The errors, one line each; empty unless the result is `refused`.
     public var reasons: [String] = []
+    /// The reasons why drop-ins were rejected, one line each. The rest was applied.
+    public var rejected: [String] = []
     /// The warnings, one line each, e.g. of a change that needs a restart.
     public var warnings: [String] = []
     /// The changed keys of `node` that a reload cannot apply, such as `listen`.
     public var needRestart: [String] = []
 
     private enum CodingKeys: String, CodingKey {
-        case result, generation, changes, reasons, warnings
+        case result, generation, changes, reasons, rejected, warnings
         case needRestart = "need_restart"
         case dryRun = "dry_run"
     }

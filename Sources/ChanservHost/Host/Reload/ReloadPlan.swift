@@ -1,4 +1,5 @@
 package import HostConfiguration
+package import PluginRuntime
 
 /// Identifies the instance that a route needs. Routes with equal keys share one instance, and a reload keeps an
 /// instance whose key is still used.
@@ -11,6 +12,8 @@ package struct InstanceKey: Hashable, Sendable {
     package var plugin: String
     /// The SHA-256 of the library's bytes, in hex.
     package var digest: String
+    /// The libraries outside of the system folders that the library needs.
+    package var needed: [NeededLibrary]
     /// The route's `config` merged over the plugin's, as JSON with sorted keys.
     package var config: String
     /// The number of threads for an instance of a library that blocks.
@@ -21,12 +24,13 @@ package struct InstanceKey: Hashable, Sendable {
     package var isolation: IsolationOptions
 
     package init(
-        plugin: String, digest: String, config: String, threads: Int = HostConfiguration.Plugin.defaultThreads,
-        allowsInline: Bool = true,
+        plugin: String, digest: String, needed: [NeededLibrary] = [], config: String,
+        threads: Int = HostConfiguration.Plugin.defaultThreads, allowsInline: Bool = true,
         isolation: IsolationOptions = IsolationOptions()
     ) {
         self.plugin = plugin
         self.digest = digest
+        self.needed = needed
         self.config = config
         self.threads = threads
         self.allowsInline = allowsInline

@@ -1,5 +1,6 @@
 internal import FoundationEssentials
 package import HostConfiguration
+package import PluginRuntime
 
 /// Assignment of a worker process: a JSON text in a sealed file that the process inherits.
 package struct WorkerAssignment: Codable, Sendable {
@@ -18,6 +19,8 @@ package struct WorkerAssignment: Codable, Sendable {
     package var path: String
     /// SHA-256 of the library in hexadecimal digits.
     package var digest: String
+    /// The files outside of the system folders that the library needed when the host read it.
+    package var needed: [NeededLibrary]
     /// Size of the library in bytes.
     package var size: Int
     /// The `config` of the instance, or of each instance in a preflight.
@@ -57,6 +60,7 @@ extension WorkerAssignment {
         self.plugin = plugin
         path = library.path
         digest = library.digest.description
+        needed = library.needed
         size = library.size
         self.configurations = configurations
         self.threads = threads

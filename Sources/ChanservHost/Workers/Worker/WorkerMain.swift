@@ -45,6 +45,8 @@ package enum WorkerMain {
         }
         close(Self.assignment)
         closeDescriptorsOnExec()
+        // Before the limits, because it reads the library and all files that it needs.
+        let prepared = prepare(assignment)
         limit(assignment)
         let logger = Logger(label: "worker") { _ in
             WorkerLogHandler(level: Logger.Level(rawValue: assignment.logLevel) ?? .info)
@@ -52,8 +54,8 @@ package enum WorkerMain {
         let watcher = watchHost()
         let threads = PluginThreads(name: "plugin", limit: PluginThreads.defaultSharedLimit)
         switch assignment.purpose {
-        case .preflight: await preflight(assignment, threads: threads, logger: logger)
-        case .serve: await serve(assignment, threads: threads, logger: logger, commands: watcher)
+        case .preflight: await preflight(assignment, prepared, threads: threads, logger: logger)
+        case .serve: await serve(assignment, prepared, threads: threads, logger: logger, commands: watcher)
         }
     }
 
@@ -121,20 +123,60 @@ package enum WorkerMain {
 
     // MARK: The library
 
-    private static func load(_ assignment: WorkerAssignment) -> Result<PluginLibrary, PluginLoadError> {
-        // No other library in this process has this name. The descriptor refers to the bytes that the host has checked.
-        guard let handle = dlopen("/proc/self/fd/\(library)", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) else {
-            return .failure(PluginStore.linkFailure(assignment.path, copy: "/proc/self/fd/\(library)"))
+    private struct PreparedLibrary {
+        var linkage: PluginLinkage
+        var digest: PluginDigest
+        /// File to load instead of the inherited one.
+        var changedFile: SealedFile?
+    }
+
+    /// Reads the library and the files that it needs.
+    private static func prepare(_ assignment: WorkerAssignment) -> Result<PreparedLibrary, PluginLoadError> {
+        guard let digest = PluginDigest(hex: assignment.digest) else {
+            preconditionFailure("an assignment without a digest")
         }
-        do throws(PluginLoadError) {
-            let descriptor = try PluginStore.descriptor(in: handle, path: assignment.path)
-            guard let digest = PluginDigest(hex: assignment.digest) else {
-                preconditionFailure("an assignment without a digest")
+        do {
+            var linkage = try PluginLinkage(
+                try SealedFile.contents(of: library), digest: digest, path: assignment.path)
+            let file = try linkage.changedBytes.map { bytes throws(ProcessError) in
+                try SealedFile(bytes, name: "library")
             }
+            linkage.changedBytes = nil
+            return .success(PreparedLibrary(linkage: linkage, digest: digest, changedFile: file))
+        } catch let error as PluginLoadError {
+            return .failure(error)
+        } catch {
+            return .failure(PluginLoadError(.outOfResources, path: assignment.path, "\(error)"))
+        }
+    }
+
+    private static func load(
+        _ prepared: Result<PreparedLibrary, PluginLoadError>, _ assignment: WorkerAssignment
+    ) -> Result<PluginLibrary, PluginLoadError> {
+        do throws(PluginLoadError) {
+            let prepared = try prepared.get()
+            // No other library in this process has this name. The descriptor refers to the bytes that the host has
+            // checked, or to a copy of them.
+            let handle = try prepared.linkage.open(
+                "/proc/self/fd/\(prepared.changedFile?.descriptor ?? library)")
+            let descriptor = try PluginStore.descriptor(in: handle, path: assignment.path)
             return .success(
-                PluginLibrary(path: assignment.path, digest: digest, size: assignment.size, descriptor: descriptor))
+                PluginLibrary(
+                    path: assignment.path, digest: prepared.digest, size: assignment.size, descriptor: descriptor))
         } catch {
             return .failure(error)
+        }
+    }
+
+    /// Warns about files that were replaced without a reload, because the process has started again since then.
+    private static func warnAboutChanges(
+        _ prepared: Result<PreparedLibrary, PluginLoadError>, _ assignment: WorkerAssignment, _ logger: Logger
+    ) {
+        guard case .success(let prepared) = prepared else { return }
+        for file in prepared.linkage.needed
+        where assignment.needed.contains(where: { $0.path == file.path && $0.content != file.content }) {
+            logger.warning(
+                "\(file.path) has changed since the host read it; run 'chanserv reload' to use it in all processes")
         }
     }
 
@@ -158,12 +200,14 @@ package enum WorkerMain {
     // MARK: Serving
 
     private static func serve(
-        _ assignment: WorkerAssignment, threads: PluginThreads, logger: Logger, commands: AsyncStream<WorkerCommand>
+        _ assignment: WorkerAssignment, _ prepared: Result<PreparedLibrary, PluginLoadError>, threads: PluginThreads,
+        logger: Logger, commands: AsyncStream<WorkerCommand>
     ) async -> Never {
+        warnAboutChanges(prepared, assignment, logger)
         // Mapped before any code of the library runs, because that code may close or replace descriptors.
         let memory = assignment.sharesFrames ? sharedFrames() : nil
         let library: PluginLibrary
-        switch await threads.run({ load(assignment) }) {
+        switch await threads.run({ load(prepared, assignment) }) {
         case .success(let loaded): library = loaded
         case .failure(let error): refuse("\(error)")
         }
@@ -230,10 +274,11 @@ package enum WorkerMain {
     /// Runs the steps that the host would run with the library, to detect crashes and hangs. Orderly errors are only
     /// reported for a trial; otherwise the host finds and reports them itself later.
     private static func preflight(
-        _ assignment: WorkerAssignment, threads: PluginThreads, logger: Logger
+        _ assignment: WorkerAssignment, _ prepared: Result<PreparedLibrary, PluginLoadError>, threads: PluginThreads,
+        logger: Logger
     ) async -> Never {
         report(.doing("its constructors"))
-        let loaded = await threads.run { load(assignment) }
+        let loaded = await threads.run { load(prepared, assignment) }
         let library: PluginLibrary
         switch loaded {
         case .success(let loaded): library = loaded

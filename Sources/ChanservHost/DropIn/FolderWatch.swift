@@ -1,0 +1,229 @@
+@preconcurrency internal import Dispatch
+internal import Glibc
+internal import HostConfiguration
+internal import Logging
+internal import PluginRuntime
+
+/// Watches a drop-in folder with inotify and reports when it has changed and settled.
+///
+/// All state is used only on `queue`. A rescan once a minute finds changes that the kernel does not report, as on
+/// network file systems; it compares the results of stat(2).
+///
+/// `@unchecked Sendable`: every access to a variable happens on the serial queue `queue`: `start` and `cancel` go
+/// through it, and all sources have it as their target.
+final class FolderWatch: @unchecked Sendable {
+    private let folder: String
+    private let logger: Logger
+    private let onChange: @Sendable () -> Void
+    private let queue = DispatchQueue(label: "chanserv.drop-ins")
+    private var machine: SettleMachine
+    private var descriptor: CInt = -1
+    private var events: ReadSource?
+    private var settleTimer: (any DispatchSourceTimer)?
+    private var rescanTimer: (any DispatchSourceTimer)?
+    /// The folder of each watch descriptor.
+    private var folders: [CInt: String] = [:]
+    private var paths: WatchedPaths
+    private var signature: [String: FileSignature] = [:]
+    private var hasWarned = false
+
+    /// Time between two rescans.
+    private static let rescanInterval = DispatchTimeInterval.seconds(60)
+
+    /// - Parameters:
+    ///   - onChange: called when the folder has changed and settled. Must return at once.
+    init(_ options: DropInOptions, logger: Logger, onChange: @escaping @Sendable () -> Void) {
+        folder = options.folder
+        self.logger = logger
+        self.onChange = onChange
+        machine = SettleMachine(settle: options.settle, maxSettle: options.maxSettle)
+        paths = WatchedPaths(folder: options.folder)
+    }
+
+    /// Begins to watch. Changes from now on are reported.
+    func start() {
+        queue.sync { begin() }
+    }
+
+    private func begin() {
+        openInotify()
+        watch()
+        signature = currentSignature()
+        // The folder may have changed since the host read it.
+        perform(machine.changed(at: .now))
+        let timer = DispatchSource.makeTimerSource(queue: queue)
+        timer.schedule(deadline: .now() + Self.rescanInterval, repeating: Self.rescanInterval, leeway: .seconds(5))
+        timer.setEventHandler { [weak self] in self?.rescan() }
+        rescanTimer = timer
+        timer.activate()
+    }
+
+    private func openInotify() {
+        let opened = inotify_init1(CInt(IN_CLOEXEC) | CInt(IN_NONBLOCK))
+        guard opened >= 0 else { return warn("fs.inotify.max_user_instances", errno) }
+        let source = ReadSource(
+            opened, on: queue, onReadable: { [weak self] _ in self?.readEvents() }, onCancel: { close(opened) })
+        do throws(ProcessError) {
+            try source.activate()
+            (events, descriptor) = (source, opened)
+        } catch {
+            source.cancel()
+            logger.warning("drop-ins: \(error); changes of \(folder) are found once a minute")
+        }
+    }
+
+    /// Ends the reports.
+    func cancel() {
+        queue.sync {
+            events?.cancel()
+            settleTimer?.cancel()
+            rescanTimer?.cancel()
+            (events, settleTimer, rescanTimer, descriptor) = (nil, nil, nil, -1)
+        }
+    }
+
+    /// Makes the watches fit the links that exist now.
+    private func watch() {
+        paths = WatchedPaths(folder: folder)
+        guard descriptor >= 0 else { return }
+        let wanted = Set(paths.names.keys)
+        for (watch, folder) in folders where !wanted.contains(folder) {
+            inotify_rm_watch(descriptor, watch)
+            folders[watch] = nil
+        }
+        let mask =
+            UInt32(IN_CLOSE_WRITE) | UInt32(IN_MOVED_TO) | UInt32(IN_MOVED_FROM) | UInt32(IN_CREATE)
+            | UInt32(IN_DELETE) | UInt32(IN_ATTRIB) | UInt32(IN_DELETE_SELF) | UInt32(IN_MOVE_SELF)
+            | UInt32(IN_ONLYDIR)
+        // A folder that was removed and made again has another watch, so each is added anew; the kernel returns the
+        // existing one for a folder that it watches.
+        for folder in wanted {
+            let watch = inotify_add_watch(descriptor, folder, mask)
+            if watch >= 0 {
+                folders[watch] = folder
+            } else if errno == ENOSPC {
+                warn("fs.inotify.max_user_watches", errno)
+            }
+        }
+    }
+
+    private func warn(_ limit: String, _ code: CInt) {
+        guard !hasWarned else { return }
+        hasWarned = true
+        let reason = String(cString: strerror(code))
+        logger.warning("drop-ins: cannot watch \(folder) (\(reason)): raise \(limit); changes are found once a minute")
+    }
+
+    /// Reads all events that the kernel has queued.
+    private func readEvents() {
+        var isRelevant = false
+        var buffer = [UInt8](repeating: 0, count: 16_384)
+        while true {
+            let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { break }
+            if isRelevantEvent(in: buffer[..<count]) { isRelevant = true }
+        }
+        if isRelevant { perform(machine.changed(at: .now)) }
+    }
+
+    /// Whether one of the events can change the drop-ins. The kernel writes whole events: a header of 16 bytes, then a
+    /// name that is padded with zeros.
+    private func isRelevantEvent(in bytes: ArraySlice<UInt8>) -> Bool {
+        bytes.withUnsafeBytes { bytes in
+            var isRelevant = false
+            var offset = 0
+            while offset + 16 <= bytes.count {
+                let watch = bytes.loadUnaligned(fromByteOffset: offset, as: CInt.self)
+                let mask = bytes.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self)
+                let length = Int(bytes.loadUnaligned(fromByteOffset: offset + 12, as: UInt32.self))
+                guard length <= bytes.count - offset - 16 else { return true }
+                let padded = bytes[(offset + 16)..<(offset + 16 + length)]
+                let name = String(decoding: padded.prefix { $0 != 0 }, as: UTF8.self)
+                offset += 16 + length
+                let concernsFolder = UInt32(IN_Q_OVERFLOW) | UInt32(IN_DELETE_SELF) | UInt32(IN_MOVE_SELF)
+                if mask & UInt32(IN_IGNORED) != 0 { folders[watch] = nil }
+                if mask & concernsFolder != 0 {
+                    isRelevant = true
+                } else if let folder = folders[watch], paths.isWatched(name, in: folder),
+                    mask & UInt32(IN_CREATE) == 0 || !Self.isBeingWritten("\(folder)/\(name)")
+                {
+                    isRelevant = true
+                }
+            }
+            return isRelevant
+        }
+    }
+
+    /// Whether a file that was just created is a new file and not a link. Its writer closes it, which is another event.
+    private static func isBeingWritten(_ path: String) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && status.st_nlink == 1
+    }
+
+    private func rescan() {
+        watch()
+        let now = currentSignature()
+        guard now != signature else { return }
+        signature = now
+        perform(machine.changed(at: .now))
+    }
+
+    private func perform(_ action: SettleMachine.Action) {
+        switch action {
+        case .doNothing: break
+        case .wait(let end):
+            settleTimer?.cancel()
+            let timer = DispatchSource.makeTimerSource(queue: queue)
+            let (seconds, attoseconds) = max(.zero, ContinuousClock.now.duration(to: end)).components
+            let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000 + 1
+            timer.schedule(deadline: .now() + .nanoseconds(Int(nanoseconds)))
+            timer.setEventHandler { [weak self] in
+                guard let self else { return }
+                perform(machine.timerFired(at: .now))
+            }
+            settleTimer = timer
+            timer.activate()
+        case .read:
+            // The watches first: a change after this line is reported again.
+            watch()
+            signature = currentSignature()
+            onChange()
+        }
+    }
+
+    /// What stat(2) says about a file.
+    private struct FileSignature: Hashable {
+        var device: UInt
+        var inode: UInt
+        var size: Int
+        var changed: timespec
+
+        static func == (left: Self, right: Self) -> Bool {
+            left.device == right.device && left.inode == right.inode && left.size == right.size
+                && left.changed.tv_sec == right.changed.tv_sec && left.changed.tv_nsec == right.changed.tv_nsec
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(inode)
+            hasher.combine(size)
+        }
+    }
+
+    private func currentSignature() -> [String: FileSignature] {
+        guard let handle = opendir(folder) else { return [:] }
+        defer { closedir(handle) }
+        var result: [String: FileSignature] = [:]
+        while let entry = readdir(handle) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            var status = stat()
+            guard DropInNames.isConsidered(name), stat("\(folder)/\(name)", &status) == 0 else { continue }
+            result[name] = FileSignature(
+                device: UInt(status.st_dev), inode: UInt(status.st_ino), size: Int(status.st_size),
+                changed: status.st_ctim)
+        }
+        return result
+    }
+}

@@ -1,0 +1,128 @@
+internal import Glibc
+
+/// Access to the files that a configuration names. Tests replace it.
+package struct ConfigurationFiles {
+    /// Returns what is wrong with the file of a plugin, or `nil`.
+    package var pluginProblem: (String) -> String?
+    /// Returns the bytes of a configuration file.
+    package var read: (String) throws(FileProblem) -> [UInt8]
+    /// Returns the paths that match a glob pattern, in the order of their bytes. Returns a pattern without wildcards
+    /// unchanged, whether the file exists or not.
+    package var matches: (String) -> [String]
+    /// Returns who can write a file.
+    package var access: (String) -> WriteAccess
+    /// Returns the names of the files in a folder that other users cannot write to.
+    package var list: (String) throws(FileProblem) -> [String]
+    /// Returns the file that a path leads to through symbolic links, or the path itself if there is none.
+    package var resolve: (String) -> String
+
+    package init(
+        pluginProblem: @escaping (String) -> String? = { _ in nil },
+        read: @escaping (String) throws(FileProblem) -> [UInt8] = { _ throws(FileProblem) in
+            throw FileProblem("cannot be read here")
+        }, matches: @escaping (String) -> [String] = { _ in [] },
+        access: @escaping (String) -> WriteAccess = { _ in .owner },
+        list: @escaping (String) throws(FileProblem) -> [String] = { _ in [] },
+        resolve: @escaping (String) -> String = { $0 }
+    ) {
+        self.pluginProblem = pluginProblem
+        self.read = read
+        self.matches = matches
+        self.access = access
+        self.list = list
+        self.resolve = resolve
+    }
+
+    /// The file system.
+    static var system: ConfigurationFiles {
+        ConfigurationFiles(
+            pluginProblem: problemOfPlugin,
+            read: { (path) throws(FileProblem) in try readBytes(path, limit: YAMLLimits().fileSize) },
+            matches: matchesOfPattern, access: writeAccess, list: { (folder) throws(FileProblem) in try names(in: folder) },
+            resolve: { path in
+                guard let target = realpath(path, nil) else { return path }
+                defer { free(target) }
+                return String(cString: target)
+            })
+    }
+}
+
+/// Returns the paths that match a pattern, see ``ConfigurationFiles/matches``.
+private func matchesOfPattern(_ pattern: String) -> [String] {
+    guard pattern.contains(where: { "*?[".contains($0) }) else { return [pattern] }
+    var result = glob_t()
+    defer { globfree(&result) }
+    // Sorted here, because glob(3) sorts by the locale.
+    guard glob(pattern, GLOB_NOSORT, nil, &result) == 0, let paths = result.gl_pathv else { return [] }
+    return (0..<Int(result.gl_pathc)).compactMap { index in paths[index].map { String(cString: $0) } }
+        .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+}
+
+/// Maximum files of a drop-in folder. It bounds what a reload reads.
+private let longestFolder = 4_096
+
+/// Returns the names of the entries of a folder that other users cannot write to, in the order of their bytes.
+private func names(in folder: String) throws(FileProblem) -> [String] {
+    guard let handle = opendir(folder) else { throw FileProblem(errno: errno) }
+    defer { closedir(handle) }
+    var status = stat()
+    guard fstat(dirfd(handle), &status) == 0 else { throw FileProblem(errno: errno) }
+    let problem = PluginPermissions.current.problem(with: folder, owner: status.st_uid, mode: status.st_mode)
+    if let problem { throw FileProblem("is not safe: \(problem)") }
+    var names: [String] = []
+    while let entry = readdir(handle) {
+        let name = withUnsafePointer(to: &entry.pointee.d_name) {
+            $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        }
+        guard name != ".", name != ".." else { continue }
+        guard names.count < longestFolder else { throw FileProblem("has more than \(longestFolder) files") }
+        names.append(name)
+    }
+    return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+}
+
+/// The users who can write a file, and thereby run code as the user of the host.
+package enum WriteAccess: Sendable {
+    /// Only the owner.
+    case owner
+    case group
+    case everyone
+
+    /// Returns why the host does not read a file; `nil` if it does.
+    func problem(with file: String) -> String? {
+        switch self {
+        case .owner, .group: nil
+        case .everyone:
+            "every user can write this file, and could thereby run code as the user of the host; fix this with: "
+                + "chmod go-w '\(file)'"
+        }
+    }
+}
+
+private func writeAccess(to file: String) -> WriteAccess {
+    var status = stat()
+    // Pipes and devices have no content that others could have written.
+    guard stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .owner }
+    if status.st_mode & S_IWOTH != 0 { return .everyone }
+    return status.st_mode & S_IWGRP != 0 ? .group : .owner
+}
+
+/// Returns what is wrong with a plugin's file, as far as this is known without opening it.
+private func problemOfPlugin(_ path: String) -> String? {
+    var status = stat()
+    guard lstat(path, &status) == 0 else {
+        return errno == ENOENT ? "does not exist" : "cannot be used: \(String(cString: strerror(errno)))"
+    }
+    switch status.st_mode & S_IFMT {
+    case S_IFREG: return nil
+    case S_IFLNK:
+        let target = realpath(path, nil)
+        defer { free(target) }
+        guard let target else {
+            return "is a broken symbolic link, and symbolic links are not followed: put the library itself there"
+        }
+        return "is a symbolic link, which is not followed: put the library itself there, or set 'path' to "
+            + "'\(String(cString: target))'"
+    default: return "is not a regular file"
+    }
+}

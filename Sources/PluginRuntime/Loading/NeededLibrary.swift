@@ -1,0 +1,15 @@
+/// File outside of the system folders that a plugin needs, directly or indirectly.
+package struct NeededLibrary: Hashable, Sendable, Codable {
+    /// Name by which the library is needed.
+    package var name: String
+    /// Path where the dynamic linker finds it.
+    package var path: String
+    /// SHA-256 of the file; size and time of the last change if the host does not read it (more than 512 MiB).
+    package var content: String
+
+    package init(name: String, path: String, content: String) {
+        self.name = name
+        self.path = path
+        self.content = content
+    }
+}
