@@ -70,7 +70,7 @@ private func with(_ more: String) -> String {
         ),
         (
             "node: {colour: 1}",
-            "1:8: unknown key 'colour' (known: listen, join, role, environment, drain, control, limits)"
+            "1:8: unknown key 'colour' (known: name, listen, join, role, environment, drain, control, limits)"
         ),
         (
             "node: {role: ruter}",
@@ -343,7 +343,8 @@ private func with(_ more: String) -> String {
     @Test func `a root that is not a mapping is refused`() {
         #expect(
             errors("- a\n") == [
-                "c.yaml:1:1: expected a mapping with the configuration (node, log, defaults, include, drop_in, plugins, routes), found a list"
+                "c.yaml:1:1: expected a mapping with the configuration "
+                    + "(node, log, defaults, include, drop_in, plugins, routes), found a list"
             ])
     }
 
