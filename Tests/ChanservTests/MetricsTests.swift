@@ -28,7 +28,7 @@ import Testing
                     producer: TestProducer { batch in
                         try batch.append("one")
                         try batch.append("two")
-                        return true
+                        return false
                     })
             ])
         }
