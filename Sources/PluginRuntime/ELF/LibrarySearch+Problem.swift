@@ -34,7 +34,7 @@ extension LibrarySearch {
         }
         // A worker process has the libraries of the host itself too.
         let ways =
-            conflicts.contains { $0.loaded.content == nil }
+            conflicts.contains { $0.loaded.content == nil && $0.loaded.path != $0.path }
             ? "give the library another soname, or link it statically"
             : "set isolation: process for this plugin, give the library another soname, or restart the host"
         return """

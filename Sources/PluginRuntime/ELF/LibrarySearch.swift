@@ -26,10 +26,13 @@ package struct LibrarySearch {
         package var path: String
         /// Content of the file when it was loaded for a plugin; `nil` for a library of the host itself.
         package var content: String?
+        /// Stamp of the file of a library of the host itself when it was first needed.
+        package var stamp: String?
 
-        package init(path: String, content: String? = nil) {
+        package init(path: String, content: String? = nil, stamp: String? = nil) {
             self.path = path
             self.content = content
+            self.stamp = stamp
         }
     }
 
@@ -47,6 +50,8 @@ package struct LibrarySearch {
         /// Whether the file belongs to the system, whose libraries keep their interface when they are replaced.
         package var isSystemFile: (_ path: String) -> Bool = LibrarySearch.isInDefaultFolder
         package var isSameFile: (_ path: String, _ other: String) -> Bool = { $0 == $1 }
+        /// Text that changes with the file, without reading it.
+        package var stamp: (_ path: String) -> String? = { _ in nil }
         /// Whether the libraries with which the process was started define this name. They take precedence.
         package var isOverridden: (_ name: String) -> Bool = { _ in false }
 
@@ -194,7 +199,10 @@ package struct LibrarySearch {
             case .folder(let path):
                 if let loaded {
                     if surroundings.isSystemFile(loaded.path), surroundings.isSystemFile(path) { return nil }
-                    if loaded.content == nil, surroundings.isSameFile(loaded.path, path) { return nil }
+                    if loaded.content == nil, surroundings.isSameFile(loaded.path, path) {
+                        foundOfHost(name, at: path, loaded)
+                        return nil
+                    }
                 }
                 switch surroundings.candidate(path) {
                 case .nothing:
@@ -239,6 +247,16 @@ package struct LibrarySearch {
             }
         }
         libraries.append(found)
+    }
+
+    /// Records a library of the host itself. It is not read, because the runtime of Swift has more than 50 MB.
+    private mutating func foundOfHost(_ name: String, at path: String, _ loaded: Loaded) {
+        guard !surroundings.isSystemFile(path), let stamp = surroundings.stamp(path) else { return }
+        if let before = loaded.stamp, before != stamp {
+            conflicts.append(Conflict(name: name, path: loaded.path, loaded: loaded))
+        }
+        libraries.append(
+            Found(library: NeededLibrary(name: name, path: path, content: stamp), isLoaded: true))
     }
 
     private func content(of path: String) -> String? {

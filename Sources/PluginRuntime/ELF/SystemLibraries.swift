@@ -8,6 +8,7 @@ extension LibrarySearch.Surroundings {
         var surroundings = Self(loaded: loaded) { candidate($0, &bytesLeft) }
         surroundings.isSystemFile = isSystemFile
         surroundings.isSameFile = isSameFile
+        surroundings.stamp = stamp
         if let value = getenv("LD_LIBRARY_PATH"), value.pointee != 0 {
             let folders = String(cString: value).split(omittingEmptySubsequences: false) { $0 == ":" || $0 == ";" }
             surroundings.libraryPath = folders.map(String.init)
@@ -30,7 +31,13 @@ extension LibrarySearch.Surroundings {
             return nil
         }
         let path = chanserv_library_path(handle).map { String(cString: $0) } ?? name
-        return LibrarySearch.Loaded(path: path, content: LoadedLibraries.content(of: path))
+        if let content = LoadedLibraries.content(of: path) { return LibrarySearch.Loaded(path: path, content: content) }
+        return LibrarySearch.Loaded(path: path, stamp: LoadedLibraries.hostStamp(of: path, now: stamp))
+    }
+
+    private static func stamp(_ path: String) -> String? {
+        var status = stat()
+        return stat(path, &status) == 0 ? fileStamp(status) : nil
     }
 
     /// A link from a system folder to another place does not lead to a system file.
@@ -77,8 +84,12 @@ extension LibrarySearch.Surroundings {
 
 private struct ReadFailure: Error {
     var code: Int32
-    /// Size, inode and time of the last change of a file that is too large.
+    /// Stamp of a file that is too large.
     var stamp = ""
+}
+
+private func fileStamp(_ status: stat) -> String {
+    "\(status.st_size) bytes, inode \(status.st_ino), \(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
 }
 
 /// Reads all bytes of a regular file.
@@ -91,9 +102,7 @@ private func readWhole(_ path: String, maximumSize: Int) -> Result<[UInt8], Read
     guard fstat(descriptor, &status) == 0 else { return .failure(ReadFailure(code: errno)) }
     guard status.st_mode & S_IFMT == S_IFREG else { return .failure(ReadFailure(code: EISDIR)) }
     guard status.st_size <= maximumSize else {
-        let time = status.st_mtim
-        let stamp = "\(status.st_size) bytes, inode \(status.st_ino), \(time.tv_sec).\(time.tv_nsec)"
-        return .failure(ReadFailure(code: EFBIG, stamp: stamp))
+        return .failure(ReadFailure(code: EFBIG, stamp: fileStamp(status)))
     }
     var failure: Int32 = 0
     let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, count in

@@ -4,7 +4,8 @@ package struct NeededLibrary: Hashable, Sendable, Codable {
     package var name: String
     /// Path where the dynamic linker finds it.
     package var path: String
-    /// SHA-256 of the file; size and time of the last change if the host does not read it (more than 512 MiB).
+    /// SHA-256 of the file; its size, inode and time if the host does not read it, because it is larger than 512 MiB or
+    /// the host itself uses it.
     package var content: String
 
     package init(name: String, path: String, content: String) {

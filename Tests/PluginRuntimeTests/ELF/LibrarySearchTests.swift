@@ -75,6 +75,39 @@ import Testing
         #expect(search.missing.map(\.name) == ["liba.so"])
     }
 
+    @Test func `files outside of the system folders are identified, with those that they need`() throws {
+        let leaf = try library(needs: [])
+        let middle = try library(needs: ["libleaf.so"], "-Wl,-rpath,$ORIGIN")
+        let folder = LibrarySearch.defaultFolders[0]
+        let files: [String: LibrarySearch.Candidate] = [
+            "\(folder)/libsystem.so": .library(leaf), "\(folder)/own/libmiddle.so": .library(middle),
+            "\(folder)/own/libleaf.so": .library(leaf), "/own/liblarge.so": .unread(content: "large"),
+        ]
+        let plugin = try library(
+            needs: ["libsystem.so", "libmiddle.so", "liblarge.so"], "-Wl,-rpath,\(folder)/own:/own")
+        let libraries = search(plugin, files: files).libraries.map(\.library)
+        #expect(libraries.map(\.name) == ["libmiddle.so", "liblarge.so", "libleaf.so"])
+        #expect(libraries.map(\.content) == [middle.digest.description, "large", leaf.digest.description])
+    }
+
+    @Test func `a file conflicts with a loaded library of the same name and other content`() throws {
+        let (leaf, other) = (try library(needs: []), try library(needs: ["libb.so"]))
+        let plugin = try library(needs: ["liba.so"], "-Wl,-rpath,/there")
+        func conflicts(_ loaded: LibrarySearch.Loaded, stamp: String? = nil) -> [LibrarySearch.Conflict] {
+            search(plugin, files: ["/there/liba.so": .library(leaf), "/host/liba.so": .library(other)]) {
+                $0.loaded = { $0 == "liba.so" ? loaded : nil }
+                $0.stamp = { _ in stamp }
+            }.conflicts
+        }
+        #expect(conflicts(.init(path: "/there/liba.so", content: leaf.digest.description)) == [])
+        #expect(conflicts(.init(path: "/elsewhere/liba.so", content: leaf.digest.description)) == [])
+        #expect(conflicts(.init(path: "/there/liba.so", content: other.digest.description)).count == 1)
+        // Libraries of the host itself: the same file, another one, and one that was replaced.
+        #expect(conflicts(.init(path: "/there/liba.so", stamp: "1"), stamp: "1") == [])
+        #expect(conflicts(.init(path: "/host/liba.so", stamp: "1"), stamp: "1").count == 1)
+        #expect(conflicts(.init(path: "/there/liba.so", stamp: "1"), stamp: "2").count == 1)
+    }
+
     @Test func `a needed file that is too large to read is left to the linker`() throws {
         let folder = try TestFolder()
         let descriptor = open(folder.file("liblarge.so"), O_CREAT | O_WRONLY | O_CLOEXEC, 0o600)
