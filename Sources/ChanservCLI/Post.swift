@@ -46,7 +46,7 @@ struct Post: AsyncParsableCommand {
               date | chanserv post echo - --output json
             """)
 
-    @Argument(help: ArgumentHelp("The virtual address to post to.", valueName: "vaddr"))
+    @Argument(help: ArgumentHelp("The virtual address to post to.", valueName: "vaddr"), transform: utf8Text)
     var vAddr: String
 
     @Argument(help: ArgumentHelp("Read the body from standard input.", valueName: "-"))
@@ -68,12 +68,13 @@ struct Post: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp(
             "Requests with the same bucket go to the same host, as long as the set of hosts does not change.",
-            valueName: "text"))
+            valueName: "text"), transform: utf8Text)
     var bucket: String?
 
     @Option(
         help: ArgumentHelp(
-            "Free text about the request, which plugins can read. Go servers do not receive it.", valueName: "text"))
+            "Free text about the request, which plugins can read. Go servers do not receive it.", valueName: "text"),
+        transform: utf8Text)
     var meta: String?
 
     @Option(
@@ -85,7 +86,7 @@ struct Post: AsyncParsableCommand {
         transform: duration)
     var deadline: Duration?
 
-    @Option(help: ArgumentHelp("The environment of the address.", valueName: "name"))
+    @Option(help: ArgumentHelp("The environment of the address.", valueName: "name"), transform: utf8Text)
     var environment = ""
 
     @Option(

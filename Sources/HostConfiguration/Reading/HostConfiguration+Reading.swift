@@ -108,7 +108,7 @@ package struct FileProblem: Error {
 /// Returns the bytes of a file, at most `limit + 1` of them. The extra byte lets the reader reject a larger file.
 package func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
     guard !file.utf8.contains(0) else { throw FileProblem("the file name contains a zero byte") }
-    let descriptor = open(file, O_RDONLY | O_CLOEXEC)
+    let descriptor = open(file.systemString, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileProblem(errno: errno) }
     defer { close(descriptor) }
     var bytes = [UInt8](repeating: 0, count: limit + 1)
@@ -133,26 +133,26 @@ package func absoluteFolder(of file: String) throws(FileProblem) -> String {
     if file.hasPrefix("/") { return folder.flatMap { $0.isEmpty ? nil : $0 } ?? "/" }
     guard let pointer = getcwd(nil, 0) else { throw FileProblem(errno: errno) }
     defer { free(pointer) }
-    let working = String(cString: pointer)
+    let working = String(systemString: pointer)
     return folder.map { working == "/" ? "/\($0)" : "\(working)/\($0)" } ?? working
 }
 
 /// Returns what is wrong with a plugin's file, as far as this is known without opening it.
 private func problemOfFile(_ path: String) -> String? {
     var status = stat()
-    guard lstat(path, &status) == 0 else {
+    guard lstat(path.systemString, &status) == 0 else {
         return errno == ENOENT ? "does not exist" : "cannot be used: \(String(cString: strerror(errno)))"
     }
     switch status.st_mode & S_IFMT {
     case S_IFREG: return nil
     case S_IFLNK:
-        let target = realpath(path, nil)
+        let target = realpath(path.systemString, nil)
         defer { free(target) }
         guard let target else {
             return "is a broken symbolic link, and symbolic links are not followed: put the library itself there"
         }
         return "is a symbolic link, which is not followed: put the library itself there, or set 'path' to "
-            + "'\(String(cString: target))'"
+            + "'\(String(systemString: target))'"
     default: return "is not a regular file"
     }
 }

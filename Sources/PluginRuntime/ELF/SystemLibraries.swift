@@ -1,4 +1,5 @@
 internal import Glibc
+internal import HostConfiguration
 
 /// Environment of the dynamic linker on this machine.
 extension LibrarySearch.Surroundings {
@@ -6,7 +7,7 @@ extension LibrarySearch.Surroundings {
         var bytesLeft = readLimit
         var surroundings = Self(isLoaded: isLoaded) { candidate($0, &bytesLeft) }
         if let value = getenv("LD_LIBRARY_PATH"), value.pointee != 0 {
-            let folders = String(cString: value).split(omittingEmptySubsequences: false) { $0 == ":" || $0 == ";" }
+            let folders = String(systemString: value).split(omittingEmptySubsequences: false) { $0 == ":" || $0 == ";" }
             surroundings.libraryPath = folders.map(String.init)
         }
         switch readWhole("/etc/ld.so.cache", maximumSize: 64 << 20) {
@@ -61,7 +62,7 @@ private struct ReadFailure: Error {
 /// Reads all bytes of a regular file.
 private func readWhole(_ path: String, maximumSize: Int) -> Result<[UInt8], ReadFailure> {
     // O_NONBLOCK: opening a pipe would otherwise wait for a writer.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+    let descriptor = open(path.systemString, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard descriptor >= 0 else { return .failure(ReadFailure(code: errno)) }
     defer { close(descriptor) }
     var status = stat()
