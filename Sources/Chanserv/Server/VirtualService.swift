@@ -338,6 +338,7 @@ public final class VirtualService: Sendable {
             self?.received(connection) ?? .refused("the service is gone")
         }
         storage.withLockedValue { $0.binding = binding }
+        binding.refuseDials { [weak self] in self?.refusalOfDial() }
         binding.whenWithdrawn { [weak self] in
             self?.bindingFailed(ChanservError(.cancelled, "the network was shut down"))
         }
@@ -388,6 +389,17 @@ public final class VirtualService: Sendable {
         }
     }
 
+    /// Returns the reason to refuse a dial before its request can begin; `nil` if there is none.
+    private func refusalOfDial() -> String? {
+        guard storage.withLockedValue({ isFull($0) }), let most = revision.configuration.maxOpenRequests else {
+            return nil
+        }
+        totals.addRefusal()
+        return full(most)
+    }
+
+    private func full(_ most: Int) -> String { "busy: \(vAddr) has reached its limit of \(most) open requests" }
+
     private var busy: String { "busy: \(vAddr) takes no requests at the moment" }
 
     private func decide(
@@ -395,7 +407,7 @@ public final class VirtualService: Sendable {
     ) -> (Decision, [ServiceState.Action]) {
         let revision = storage.revision
         if let most = revision.configuration.maxOpenRequests, isFull(storage) {
-            return (.refuse("busy: \(vAddr) has reached its limit of \(most) open requests"), [])
+            return (.refuse(full(most)), [])
         }
         guard open.canList(self, atMost: revision.configuration.maxListingRequests) else { return (.wait, []) }
         switch storage.state.receivedRequest(now: now) {

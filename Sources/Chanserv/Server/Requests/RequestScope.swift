@@ -62,6 +62,21 @@ package final class RequestScope: ConnectionDelegate {
         storage = Mutex(Storage(revision: revision, lastAccept: began, deadlines: deadlines))
     }
 
+    /// Fails a connection with this request's client.
+    ///
+    /// A Go client takes every end for that of a complete answer, unless it comes inside the length of a frame
+    /// (`docs/protocol.md` §5). So a part of a length precedes the end.
+    func fail(_ connection: any Connection, _ message: String) {
+        if !context.readsErrors {
+            do throws(ConnectionError) {
+                _ = try connection.write(ByteBuffer(repeating: 0xFF, count: 4))
+            } catch {
+                // The connection has ended already, and the next call does nothing.
+            }
+        }
+        connection.fail(message)
+    }
+
     /// The addresses of the two ends of the request's connection.
     package var addresses: ConnectionAddresses { connection.addresses }
 
@@ -137,7 +152,7 @@ package final class RequestScope: ConnectionDelegate {
     private func bodyFailed(_ error: ChanservError) {
         if connection.isPeerClosed { return cancel(.clientGone) }
         endListing(.neutral) {
-            connection.fail(error.description)
+            fail(connection, error.description)
             report(error)
         }
     }
@@ -241,7 +256,8 @@ package final class RequestScope: ConnectionDelegate {
                 // The client accepted none of the granted sources within the accept timeout. This is not a failure of
                 // the service.
                 endListing(.neutral) {
-                    connection.fail(
+                    fail(
+                        connection,
                         ChanservError(.deadlineExceeded, "chan accept timeout: the client accepted no source")
                             .description)
                 }
@@ -360,7 +376,7 @@ package final class RequestScope: ConnectionDelegate {
         let text = failure.code == .sourceFailed ? failure.message : failure.description
         let message = revision.configuration.errorText?(error.cause) ?? text
         endListing(error.counts ? .failed(failure) : .neutral) {
-            connection.fail(message)
+            fail(connection, message)
             report(failure)
         }
     }
@@ -393,7 +409,7 @@ package final class RequestScope: ConnectionDelegate {
         case .clientGone:
             connection.close()
         case .stopped(let reason):
-            connection.fail(reason ?? "the server stopped serving the request")
+            fail(connection, reason ?? "the server stopped serving the request")
         case .deadline(let what):
             let error = ChanservError(.deadlineExceeded, what)
             connection.abort(error.description)
