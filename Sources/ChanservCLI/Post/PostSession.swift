@@ -253,7 +253,9 @@ final class PostSession: Sendable {
         let message = "\(request.vAddr): \(message)"
         let stuck = Task.detached {
             try await Task.sleep(for: Self.outputGrace)
-            StandardError.report(message)
+            // Both outputs may be the same pipe.
+            var errors = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+            if poll(&errors, 1, 0) > 0 { StandardError.report(message) }
             _exit(outcome.exitCode)
         }
         await show(.requestFailed(message))
