@@ -30,6 +30,8 @@ public struct AstraNetError: Error, Hashable, Sendable {
         public static let addressNotAvailable = Code(description: "address not available")
         /// The process may not listen at the address, for example at a port below 1024.
         public static let permissionDenied = Code(description: "permission denied")
+        /// Nothing listens at the address that was joined. It may be a node that is starting.
+        public static let connectionRefused = Code(description: "connection refused")
         /// The node could not listen at the address for another reason, or could not connect to it.
         public static let unreachable = Code(description: "unreachable")
     }

@@ -16,6 +16,12 @@ package struct DialRequest: Sendable {
     /// The maximum number of pushed sources that are not accepted yet; 0 if the server may not push.
     package var maximumPushedSources: Int
 
+    /// Takes one of the repetitions that the caller allows: the bytes may be sent to another node although this one may
+    /// have received them. Returns `false` if none is left. `nil`: the bytes must not be sent twice.
+    package var takeRepeat: (@Sendable () -> Bool)?
+    /// Returns a repetition that was not needed.
+    package var returnRepeat: (@Sendable () -> Void)?
+
     package init(
         bucket: String? = nil, peer: MeshStream? = nil, first: ByteBuffer = ByteBuffer(),
         context: DialBlock = DialBlock(),

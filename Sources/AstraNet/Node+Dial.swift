@@ -58,6 +58,8 @@ extension Node {
             let (stream, isEager, hasCookie) = core.makeDialer(of: offer, over: link, request, deadline: deadline)
             // The node may have received bytes that were sent to it. They must not be sent to another one.
             let isSent = isEager && request.first.readableBytes > 0
+            // Taken before the wait, because it decides how long this offer may take to answer.
+            let mayRepeat = isSent && !isOnly && request.takeRepeat?() == true
             do {
                 try stream.queueFirst(request.first)
                 do throws(AstraNetError) {
@@ -66,8 +68,15 @@ extension Node {
                     link.releaseStreamSlot()
                     throw error
                 }
-                try await stream.waitUntilOpen(deadline: core.answerDeadline(isOnly || isSent, deadline))
+                if isSent {
+                    try await stream.waitUntilOpen(deadline: core.answerDeadline(!mayRepeat, deadline))
+                } else {
+                    try await waitUntilOpen(
+                        stream, others: { core.hasOffer(of: fullName, except: failed.union([offer.address])) },
+                        deadline: deadline)
+                }
                 core.forgive(offer.address)
+                if mayRepeat { request.returnRepeat?() }
                 return stream
             } catch {
                 stream.close()
@@ -75,13 +84,14 @@ extension Node {
                 guard let error = error as? AstraNetError, core.isAhead(deadline) else { throw error }
                 switch error.code {
                 case .refused:
+                    if mayRepeat { request.returnRepeat?() }
                     if error.message == PushCookies.wrongCookie, hasCookie {
                         // The server has restarted and has not processed the request. The link has already dropped the
                         // cookie.
                         continue
                     }
                 case .linkLost, .deadlineExceeded:
-                    if isSent { throw error }
+                    if isSent && !mayRepeat { throw error }
                 default: throw error
                 }
                 failure = error
@@ -90,6 +100,21 @@ extension Node {
                 if error.code == .linkLost, link.isClosed { continue }
                 core.penalize(offer.address)
                 failed.insert(offer.address)
+            }
+        }
+    }
+
+    /// Waits until a node answers a DIAL without bytes. Ends the wait early while other offers can be tried, also those
+    /// that arrive during the wait.
+    private nonisolated(nonsending) func waitUntilOpen(
+        _ stream: MeshStream, others: () -> Bool, deadline: ContinuousClock.Instant
+    ) async throws {
+        while true {
+            let end = core.answerDeadline(false, deadline)
+            do {
+                return try await stream.waitUntilOpen(deadline: end)
+            } catch let error as AstraNetError where error.code == .deadlineExceeded {
+                if others() || !core.isAhead(deadline) { throw error }
             }
         }
     }
@@ -126,6 +151,8 @@ extension NodeCore {
     /// The maximum number of unacknowledged bytes of a pushed source before the client accepts it: 16 KiB.
     fileprivate static let pushWindow = 16_384
 
+    private static let minimumAnswerTime = Duration.milliseconds(50)
+
     /// Returns the deadline for the answer of one node.
     ///
     /// It is earlier than the deadline of the dial if the dial has other offers to try.
@@ -135,7 +162,8 @@ extension NodeCore {
     fileprivate func answerDeadline(_ isLast: Bool, _ deadline: ContinuousClock.Instant) -> ContinuousClock.Instant {
         guard !isLast else { return deadline }
         let now = surroundings.now()
-        return min(deadline, now + min(configuration.answerTimeout, (deadline - now) / 2))
+        // The minimum keeps the number of waits before the deadline small.
+        return min(deadline, now + max(Self.minimumAnswerTime, min(configuration.answerTimeout, (deadline - now) / 2)))
     }
 
     /// Returns the error of a dial whose link has no stream slot left.

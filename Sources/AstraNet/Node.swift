@@ -91,8 +91,8 @@ public final class Node: Sendable {
     ///   - port: the port at which the node listens.
     ///   - deadline: the deadline for the whole operation.
     /// - Returns: the host id of the peer, once the link is up.
-    /// - Throws: ``AstraNetError`` with code `unreachable` and the error of the operating system, or the error of the
-    ///   handshake.
+    /// - Throws: ``AstraNetError`` with code `connectionRefused`, or `unreachable` and the error of the operating
+    ///   system, or the error of the handshake.
     @discardableResult
     public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws(AstraNetError) -> HostID {
         var failure: any Error = AstraNetError(.deadlineExceeded, "the deadline has passed")
@@ -112,7 +112,9 @@ public final class Node: Sendable {
             failure = error
         }
         if let failure = failure as? AstraNetError, failure.code != .unreachable { throw failure }
-        throw AstraNetError(.unreachable, "cannot join \(host):\(port): \(SocketNetwork.reason(failure))")
+        throw AstraNetError(
+            SocketNetwork.isRefused(failure) ? .connectionRefused : .unreachable,
+            "cannot join \(host):\(port): \(SocketNetwork.reason(failure))")
     }
 
     /// Joins all addresses of a name, and joins an address again when its link is lost.
@@ -197,6 +199,13 @@ public final class Node: Sendable {
 
     /// The executor for tasks that libraries on top of this one start; `nil` for Swift's global pool.
     package var taskExecutor: (any TaskExecutor)? { core.surroundings.executor }
+
+    /// Changes whenever ops of streams have arrived.
+    package var streamActivity: UInt64 {
+        core.shared.withLockedValue { shared in
+            shared.links.up.values.reduce(0) { $0 &+ $1.streamReads.load(ordering: .relaxed) &+ 1 }
+        }
+    }
 
     /// The number of links that are up.
     public var linkCount: Int { core.linkCount }

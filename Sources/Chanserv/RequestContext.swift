@@ -13,6 +13,8 @@ public struct RequestContext: Sendable, Hashable {
     /// `ip:port` of the peer on the link on which the request arrived. The peer is the client or a router. Empty if the
     /// network has no such addresses.
     public var peerAddress: String
+    /// Whether the client understands the error of a failed connection. A Go client sees only its end.
+    package var readsErrors = true
     /// The verified identity of the client. Always empty in this version.
     public var identity: String
 

@@ -43,11 +43,15 @@ public struct AstraNetMultiplexer: Multiplexer {
         _ name: String, _ options: DialOptions, deadline: ContinuousClock.Instant
     ) async throws -> (connection: any Connection, isSent: Bool) {
         let isSent = options.first.readableBytes <= Self.longestFirst
-        let request = DialRequest(
+        var request = DialRequest(
             bucket: options.bucket, first: isSent ? options.first : ByteBuffer(),
             context: DialBlock(
                 meta: options.context.meta, bucket: options.context.bucket, traceParent: options.context.traceParent),
             deadline: options.context.deadline, maximumPushedSources: options.maximumPushedSources)
+        if let repeats = options.repeats {
+            request.takeRepeat = { repeats.take() }
+            request.returnRepeat = { repeats.giveBack() }
+        }
         do {
             return (try await node.dial(name, request, deadline: deadline), isSent)
         } catch let error as AstraNetError {
@@ -118,10 +122,12 @@ extension AstraNet.MeshStream: Connection {
     }
 
     public func takeContext() -> RequestContext {
-        guard let (block, deadline) = takeDial() else { return RequestContext(peerAddress: peerSocketAddress) }
-        return RequestContext(
-            deadline: deadline, meta: block.meta,
-            bucket: block.bucket, traceParent: block.traceParent, peerAddress: peerSocketAddress)
+        let dial = takeDial()
+        var context = RequestContext(
+            deadline: dial?.deadline, meta: dial?.block.meta, bucket: dial?.block.bucket,
+            traceParent: dial?.block.traceParent, peerAddress: peerSocketAddress)
+        context.readsErrors = dial != nil || understandsErrors
+        return context
     }
 
     public func setDelegate(_ delegate: (any ConnectionDelegate)?) {

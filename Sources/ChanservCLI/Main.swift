@@ -41,10 +41,10 @@ struct ChanservCommand: AsyncParsableCommand {
         signal(SIGCHLD, SIG_DFL)
         FreedMemory.keep()
         TimeSlice.requestShort()
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        let arguments = CommandLineArguments.all
         do {
             try CommandPath.check(arguments)
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(arguments)
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
             } else {

@@ -46,7 +46,8 @@ struct Mesh: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Show only the names in this environment, without its suffix. (default: all names)", valueName: "name"))
+            "Show only the names in this environment, without its suffix. (default: all names)", valueName: "name"),
+        transform: utf8Text)
     var environment: String?
 
     @Flag(help: "Print the table again after each change, until Ctrl-C.")

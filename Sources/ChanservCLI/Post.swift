@@ -46,7 +46,7 @@ struct Post: AsyncParsableCommand {
               date | chanserv post echo - --output json
             """)
 
-    @Argument(help: ArgumentHelp("The virtual address to post to.", valueName: "vaddr"))
+    @Argument(help: ArgumentHelp("The virtual address to post to.", valueName: "vaddr"), transform: utf8Text)
     var vAddr: String
 
     @Argument(help: ArgumentHelp("Read the body from standard input.", valueName: "-"))
@@ -68,34 +68,58 @@ struct Post: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp(
             "Requests with the same bucket go to the same host, as long as the set of hosts does not change.",
-            valueName: "text"))
+            valueName: "text"), transform: utf8Text)
     var bucket: String?
 
     @Option(
         help: ArgumentHelp(
-            "Free text about the request, which plugins can read. Go servers do not receive it.", valueName: "text"))
+            "Free text about the request, which plugins can read. Go servers do not receive it.", valueName: "text"),
+        transform: utf8Text)
     var meta: String?
 
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Time limit for the whole request, such as 30s. The server receives it too and ends the request then; Go "
-                + "servers do not receive it. (default: no limit)",
+            "Time limit from the request to its last source, such as 30s. The server receives it too and ends the request "
+                + "then; Go servers do not receive it. It does not limit joining. (default: no limit)",
             valueName: "duration"),
         transform: duration)
     var deadline: Duration?
 
-    @Option(help: ArgumentHelp("The environment of the address.", valueName: "name"))
+    @Option(help: ArgumentHelp("The environment of the address.", valueName: "name"), transform: utf8Text)
     var environment = ""
 
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Time limit for joining, for finding the address and for opening each source, such as 500ms or 1m30s. It "
-                + "does not limit the transfer of frames. (default: 10s)",
+            "Time limit for joining, for finding the address and for opening each source, such as 500ms or 1m30s. Within "
+                + "it, a refused connection is tried again. It does not limit the transfer of frames. (default: 10s)",
             valueName: "duration"),
         transform: timeLimit)
     var timeout = Duration.seconds(10)
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Time limit for the whole command, from joining to the last byte. The server does not receive it. (default: "
+                + "no limit)", valueName: "duration"),
+        transform: timeLimit)
+    var maxTime: Duration?
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Maximum time without a byte of the answer, after a host has accepted the request. (default: no limit)",
+            valueName: "duration"),
+        transform: timeLimit)
+    var idleTimeout: Duration?
+
+    @Option(
+        help: ArgumentHelp(
+            "Send the request again, up to this many times, if a host is busy, lost or silent before the first source "
+                + "arrives. A host may then have worked on it already: use this for requests that may be repeated.",
+            valueName: "count"))
+    var retry = 0
 
     @Option(help: ArgumentHelp("The output format: text, json or raw.", valueName: "format"))
     var output = PostFormat.text
@@ -118,6 +142,7 @@ struct Post: AsyncParsableCommand {
         if let deadline, deadline <= .zero || deadline > .seconds(49 * 86_400) {
             throw ValidationError("--deadline must be more than 0 and at most 1176h")
         }
+        guard (0...1_000).contains(retry) else { throw ValidationError("--retry must be 0 to 1000") }
         if save != nil && output == .raw {
             throw ValidationError("--save and --output raw exclude each other: give one of them")
         }
@@ -129,7 +154,8 @@ struct Post: AsyncParsableCommand {
                 vAddr: vAddr,
                 joins: join.isEmpty ? [HostAddress(host: "127.0.0.1", port: 5555)] : join,
                 body: requestBody, bucket: bucket, meta: meta, deadline: deadline, environment: environment,
-                timeout: timeout, format: output, saveFolder: save))
+                timeout: timeout, maximumTime: maxTime, idleTimeout: idleTimeout, retries: retry, format: output,
+                saveFolder: save))
         let outcome = await session.run()
         if outcome != .complete { throw ExitCode(outcome.exitCode) }
     }

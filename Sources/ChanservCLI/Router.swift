@@ -45,7 +45,8 @@ struct Router: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp(
             "The environment whose hosts the router links to directly. It relays the names of all environments.",
-            valueName: "name"))
+            valueName: "name"),
+        transform: utf8Text)
     var environment = ""
 
     @Option(help: ArgumentHelp("The lowest level to log.", valueName: "level"))

@@ -45,7 +45,7 @@ package enum CaseProcess {
         }
         let run = CaseRun(
             library: library, record: record, configuration: order.configuration,
-            requests: order.requests.map { Array($0.utf8) })
+            requests: order.requests)
         do {
             return try found.run(run)
         } catch let end as CaseEnd {

@@ -7,7 +7,7 @@ package struct ConformanceInput: Sendable {
     package let file: String
     let configuration: PluginConfiguration
     /// The bodies of the requests; at least one.
-    let requests: [String]
+    let requests: [[UInt8]]
 
     /// - Parameters:
     ///   - file: the path of the plugin.
@@ -16,9 +16,9 @@ package struct ConformanceInput: Sendable {
     /// - Throws: ``ConfigurationErrors``.
     package init(file: String, configuration: String?, requests: [String]) throws(ConfigurationErrors) {
         self.file = file
-        self.requests = requests.isEmpty ? [""] : requests
+        self.requests = requests.isEmpty ? [[]] : requests.map(\.systemBytes)
         let argument = configuration ?? ""
-        let isFile = !argument.isEmpty && access(argument, F_OK) == 0
+        let isFile = !argument.isEmpty && access(argument.systemString, F_OK) == 0
         var text = argument
         let folder: String
         do throws(FileProblem) {

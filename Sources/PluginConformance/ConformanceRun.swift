@@ -90,7 +90,7 @@ package struct ConformanceRun: Sendable {
         var entries: [String] = []
         var entry = environ
         while let text = entry.pointee {
-            entries.append(String(cString: text))
+            entries.append(String(systemString: text))
             entry += 1
         }
         let names = own.map { String($0.prefix { $0 != "=" }) + "=" }

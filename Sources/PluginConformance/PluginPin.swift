@@ -19,7 +19,9 @@ package struct PluginPin: Sendable {
         let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
         refusals = [(folder, "its folder "), (path, "")].compactMap { name, what in
             var status = stat()
-            guard stat(name, &status) == 0 else { return "\(what)\(name) cannot be examined: \(systemMessage(errno))" }
+            guard stat(name.systemString, &status) == 0 else {
+                return "\(what)\(name) cannot be examined: \(systemMessage(errno))"
+            }
             return permissions.problem(with: name, owner: status.st_uid, mode: status.st_mode).map { what + $0 }
         }
     }

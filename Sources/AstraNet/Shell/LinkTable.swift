@@ -9,6 +9,8 @@ package struct LinkTable {
     package var peers: PeerTable
     /// The forwarding relation: for each link, the links that ops were forwarded to or from.
     var forwardingPeers: [LinkID: Set<LinkID>] = [:]
+    /// Links whose peer is silent (``Link/isSilent``). Dials prefer others.
+    package var silent: Set<LinkID> = []
     private var lastID: LinkID = 0
 
     init(peers: PeerTable) {

@@ -201,11 +201,32 @@ extension NodeCore {
             let candidates = shared.offers.registry.candidates(for: name)
             let route = OfferSelection.pick(
                 among: candidates, name: name, bucket: bucket, draw: draw, except: refused,
-                leaving: shared.offers.registry.leaving, avoiding: { shared.offers.penalties.isAvoided($0, now: now) })
+                leaving: shared.offers.registry.leaving, avoiding: { shared.isAvoided($0, now: now) })
             guard let route, let link = shared.links.up[shared.preferredLink(for: route)] else { return .success(nil) }
             return .success((link, route.offer, candidates.count <= refused.count + 1))
         }
         return try result.get()
+    }
+
+    /// Returns whether another host than those of `failed` offers `name`.
+    func hasOffer(of name: String, except failed: Set<Address>) -> Bool {
+        shared.withLockedValue { shared in
+            OfferSelection.pick(
+                among: shared.offers.registry.candidates(for: name), name: name, bucket: nil, draw: 0, except: failed,
+                leaving: shared.offers.registry.leaving) != nil
+        }
+    }
+
+    /// Returns whether a host that is not silent offers the service at `address` too.
+    func hasBetterOffer(than address: Address) -> Bool {
+        shared.withLockedValue { shared in
+            shared.offers.registry.names(at: address).contains { name in
+                let route = OfferSelection.pick(
+                    among: shared.offers.registry.candidates(for: name), name: name, bucket: nil, draw: 0,
+                    except: [address], leaving: shared.offers.registry.leaving, avoiding: shared.isSilent)
+                return route.map { !shared.isSilent($0) } ?? false
+            }
+        }
     }
 
     /// Records a failed dial of `address`, so that later dials avoid the address.
@@ -289,5 +310,14 @@ extension NodeCore.Shared {
     fileprivate func preferredLink(for route: ServiceRegistry.Route) -> NodeCore.LinkID {
         let preferred = links.peers.host(of: route.link).flatMap { links.peers.link(to: $0) } ?? route.link
         return offers.registry.leaving.contains(preferred) ? route.link : preferred
+    }
+
+    /// Whether a dial must prefer other routes: the latest dial failed, or the peer is silent.
+    fileprivate func isAvoided(_ route: ServiceRegistry.Route, now: UInt64) -> Bool {
+        offers.penalties.isAvoided(route.offer.address, now: now) || isSilent(route)
+    }
+
+    fileprivate func isSilent(_ route: ServiceRegistry.Route) -> Bool {
+        !links.silent.isEmpty && links.silent.contains(preferredLink(for: route))
     }
 }

@@ -118,6 +118,7 @@ package final class NodeCore: Sendable {
         let (lost, orphans, waiters) = shared.withLockedValue { shared in
             shared.links.up[link.id] = nil
             shared.links.handshaking[link.id] = nil
+            shared.links.silent.remove(link.id)
             shared.offers.registry.hasLeft(link.id)
             let down = shared.links.peers.linkDown(link.id)
             shared.offers.ownAddresses.forget(link.id)
@@ -134,8 +135,20 @@ package final class NodeCore: Sendable {
         unfollow(unknownHosts)
         for listener in orphans { listener.withdraw() }
         for waiter in waiters { waiter.resume(.gone) }
-        log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason)"])
+        log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason.message)"])
         return lost
+    }
+
+    /// Records whether the peer of a link is silent.
+    func setSilent(_ link: Link, _ isSilent: Bool) {
+        link.isSilent.store(isSilent, ordering: .relaxed)
+        shared.withLockedValue { shared in
+            if !isSilent {
+                shared.links.silent.remove(link.id)
+            } else if shared.links.up[link.id] != nil {
+                shared.links.silent.insert(link.id)
+            }
+        }
     }
 
     static var hostLinkLost: AstraNetError {

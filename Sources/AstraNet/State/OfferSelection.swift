@@ -11,11 +11,11 @@ package enum OfferSelection {
     ///     generator without stored properties, such as the system's.
     ///   - refused: addresses that must not be picked.
     ///   - leaving: links that must not be used any more.
-    ///   - isAvoided: whether an address is picked only if there is no other.
+    ///   - isAvoided: whether a route is picked only if there is no other.
     /// - Returns: the route; `nil` if there is no candidate.
     package static func pick(
         among offers: NamedOffers, name: String, bucket: String?, draw: UInt64, except refused: Set<Address> = [],
-        leaving: Set<ServiceRegistry.LinkID> = [], avoiding isAvoided: (Address) -> Bool = { _ in false }
+        leaving: Set<ServiceRegistry.LinkID> = [], avoiding isAvoided: (ServiceRegistry.Route) -> Bool = { _ in false }
     ) -> ServiceRegistry.Route? {
         guard !offers.isEmpty else { return nil }
         var best: (route: ServiceRegistry.Route, weight: UInt64, isAvoided: Bool)?
@@ -24,12 +24,12 @@ package enum OfferSelection {
             let position = (start + step) % offers.count
             let address = offers.address(at: position)
             guard !refused.contains(address) else { continue }
-            let isAvoided = isAvoided(address)
+            guard let route = offers.route(at: position, name: name, except: leaving) else { continue }
+            let isAvoided = isAvoided(route)
             // Rendezvous hashing: each offer gets a weight from bucket and address, and the highest weight wins. All
             // clients with the same offers pick the same one, and only the buckets of a lost offer move.
             let weight = bucket.map { self.weight(of: address, for: $0) } ?? 0
             if let best, (best.isAvoided ? 0 : 1, best.weight) >= (isAvoided ? 0 : 1, weight) { continue }
-            guard let route = offers.route(at: position, name: name, except: leaving) else { continue }
             // Without a bucket all weights are equal, so the first offer from a random start is taken.
             if bucket == nil, !isAvoided { return route }
             best = (route, weight, isAvoided)

@@ -118,6 +118,13 @@ package struct ServiceRegistry: Sendable {
     /// Whether a router offers services of `host`.
     package func isRelayed(_ host: HostID) -> Bool { relayedCounts[host] != nil }
 
+    /// Returns the names that the host of `address` offers there itself.
+    func names(at address: Address) -> [String] {
+        byLink.values.lazy.compactMap { $0[address.host] }.flatMap(\.offers).compactMap {
+            $0.address == address && !$0.isRelayed ? $0.name : nil
+        }
+    }
+
     /// Returns a link to a router that offers services of `host`.
     package func router(of host: HostID) -> LinkID? {
         byLink.first { $0.value[host]?.offers.contains(where: \.isRelayed) ?? false }?.key

@@ -35,11 +35,12 @@ public struct Client: Sendable {
         var batch = FrameBatch()
         try batch.append(uncompressed: body)
         let bytes = batch.take()
-        let options = DialOptions(
+        var options = DialOptions(
             bucket: tags[.bucket], first: bytes,
             context: RequestContext(
                 deadline: deadline, meta: tags[.meta], bucket: tags[.bucket], traceParent: traceParent),
             maximumPushedSources: configuration.acceptsPushedSources ? max(1, configuration.sourceBuffer) : 0)
+        options.repeats = configuration.repeats
         do {
             let now = multiplexer.surroundings.now
             let (connection, isSent) = try await multiplexer.dial(

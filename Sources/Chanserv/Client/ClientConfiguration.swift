@@ -21,6 +21,9 @@ extension Client {
         /// Maximum time to wait for each frame, or for the end of the frames, after the consumer asked for it. Default
         /// `nil`: no limit.
         public var frameReadTimeout: Duration?
+        /// The number of times that requests may be repeated because a host does not answer; `nil` (the default) for
+        /// none. All requests of the client share it.
+        package var repeats: RepeatBudget?
         /// Receives every failure that a sequence throws, except cancellations by the caller. Any thread may call it,
         /// also an event loop: it must not block.
         public var onError: @Sendable (ChanservError) -> Void = { _ in }

@@ -76,6 +76,8 @@ public struct DialOptions: Sendable {
     public var context: RequestContext
     /// Maximum sources that the server may push before the client accepts them; 0 for none.
     public var maximumPushedSources: Int
+    /// The number of times that the first bytes may be sent again to another host; `nil` for none.
+    package var repeats: RepeatBudget?
 
     public init(
         bucket: String? = nil, first: ByteBuffer = ByteBuffer(), context: RequestContext = RequestContext(),
@@ -103,6 +105,15 @@ public protocol Binding: Sendable {
     /// Calls `body` once when the network withdraws the name because the network shuts down. Calls it at once if that
     /// has already happened. Does not call it after ``close()``.
     func whenWithdrawn(_ body: @escaping @Sendable () -> Void)
+
+    /// Calls `body`, on a network thread, for each dial that the network answers before it calls `onConnection`. The
+    /// text that it returns refuses the dial, so that the dialer tries another offer. The default implementation does
+    /// nothing.
+    func refuseDials(_ body: @escaping @Sendable () -> String?)
+}
+
+extension Binding {
+    public func refuseDials(_ body: @escaping @Sendable () -> String?) {}
 }
 
 /// Receives the events of a connection.

@@ -342,6 +342,7 @@ public final class VirtualService: Sendable {
             self?.received(connection) ?? .refused("the service is gone")
         }
         storage.withLockedValue { $0.binding = binding }
+        binding.refuseDials { [weak self] in self?.refusalOfDial() }
         binding.whenWithdrawn { [weak self] in
             self?.bindingFailed(ChanservError(.cancelled, "the network was shut down"))
         }
@@ -396,14 +397,32 @@ public final class VirtualService: Sendable {
 
     /// Counts and logs a refused request.
     private func refused(_ connection: any Connection, _ reason: RefusalReason, _ message: String) {
+        refused(
+            reason, message, client: connection.peerDescription, clientAddress: connection.takeContext().peerAddress)
+    }
+
+    private func refused(
+        _ reason: RefusalReason, _ message: String, client: String?, clientAddress: String?
+    ) {
         totals.addRefusal(reason)
         guard open.log.isOn else { return }
         open.log.record(
             RequestSummary(
-                id: nil, vAddr: vAddr, client: connection.peerDescription,
-                clientAddress: connection.takeContext().peerAddress, result: .refused,
+                id: nil, vAddr: vAddr, client: client, clientAddress: clientAddress, result: .refused,
                 reason: "\(reason.rawValue): \(message)"))
     }
+
+    /// Returns the reason to refuse a dial before its request can begin; `nil` if there is none.
+    private func refusalOfDial() -> String? {
+        guard storage.withLockedValue({ isFull($0) }), let most = revision.configuration.maxOpenRequests else {
+            return nil
+        }
+        let message = full(most)
+        refused(.busy, message, client: nil, clientAddress: nil)
+        return message
+    }
+
+    private func full(_ most: Int) -> String { "busy: \(vAddr) has reached its limit of \(most) open requests" }
 
     private var busy: String { "busy: \(vAddr) takes no requests at the moment" }
 
@@ -412,7 +431,7 @@ public final class VirtualService: Sendable {
     ) -> (Decision, [ServiceState.Action]) {
         let revision = storage.revision
         if let most = revision.configuration.maxOpenRequests, isFull(storage) {
-            return (.refuse(.busy, "busy: \(vAddr) has reached its limit of \(most) open requests"), [])
+            return (.refuse(.busy, full(most)), [])
         }
         guard open.canList(self, atMost: revision.configuration.maxListingRequests) else { return (.wait, []) }
         switch storage.state.receivedRequest(now: now) {

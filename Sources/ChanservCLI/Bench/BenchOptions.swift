@@ -11,15 +11,17 @@ struct BenchOptions: ParsableArguments {
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
-    @Option(help: ArgumentHelp("With --join: the address of the Load plugin.", valueName: "name"))
+    @Option(help: ArgumentHelp("With --join: the address of the Load plugin.", valueName: "name"), transform: utf8Text)
     var vaddr = "load"
 
     @Option(
         help: ArgumentHelp(
-            "With --join: an address of the Load plugin whose route compresses frames.", valueName: "name"))
+            "With --join: an address of the Load plugin whose route compresses frames.", valueName: "name"),
+        transform: utf8Text)
     var compressedVaddr: String?
 
-    @Option(help: ArgumentHelp("With --join: the environment of the addresses.", valueName: "name"))
+    @Option(
+        help: ArgumentHelp("With --join: the environment of the addresses.", valueName: "name"), transform: utf8Text)
     var environment = ""
 
     @Option(

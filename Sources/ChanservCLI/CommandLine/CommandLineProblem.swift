@@ -34,7 +34,7 @@ struct CommandLineProblem: Error {
         if text.hasSuffix(".") { text.removeLast() }
         text = text.prefix(1).lowercased() + text.dropFirst()
         // The reason contains the value.
-        if let match = text.wholeMatch(of: #/the value '.*' is invalid for '(--[a-z-]+)(?: <.*>)?': (.*)/#) {
+        if let match = text.wholeMatch(of: #/the value '.*' is invalid for '(--[a-z-]+|<[a-z]+>)(?: <.*>)?': (.*)/#) {
             return "\(match.output.1): \(match.output.2)"
         }
         guard let extra = text.wholeMatch(of: #/unexpected argument '(.*)'/#)?.output.1 else { return text }

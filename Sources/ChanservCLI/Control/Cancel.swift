@@ -22,7 +22,9 @@ struct Cancel: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("The ID of the request.", valueName: "id"))
     var id: UInt64
 
-    @Option(help: ArgumentHelp("Text for the client's error message, at most 1,024 bytes.", valueName: "text"))
+    @Option(
+        help: ArgumentHelp("Text for the client's error message, at most 1,024 bytes.", valueName: "text"),
+        transform: utf8Text)
     var reason: String?
 
     @OptionGroup var options: ControlOptions

@@ -92,7 +92,7 @@ package enum ControlClient {
         do {
             return try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
                 .connectTimeout(connectTimeout)
-                .connect(unixDomainSocketPath: path) { channel in
+                .connect(to: try address(path)) { channel in
                     channel.eventLoop.makeCompletedFuture {
                         let decoder = ByteToMessageHandler(ControlLineDecoder(limit: maximumLineLength))
                         try channel.pipeline.syncOperations.addHandler(decoder)
@@ -104,6 +104,13 @@ package enum ControlClient {
             failure.isNoHost = [ENOENT, ECONNREFUSED].contains((error as? IOError)?.errnoCode)
             throw failure
         }
+    }
+
+    private static func address(_ path: String) throws -> SocketAddress {
+        guard path.systemBytes.count <= HostConfiguration.Node.longestControlPath else {
+            throw SocketAddressError.unixDomainSocketPathTooLong
+        }
+        return SocketAddress(socketAddress(path))
     }
 
     /// Returns the message for a failed connection to a control socket.

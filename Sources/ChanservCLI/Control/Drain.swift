@@ -27,7 +27,8 @@ struct Drain: AsyncParsableCommand {
               chanserv drain quotes && systemctl stop chanserv
             """)
 
-    @Argument(help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"))
+    @Argument(
+        help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"), transform: utf8Text)
     var vAddr: String
 
     @OptionGroup var options: ControlOptions

@@ -19,7 +19,8 @@ struct Enable: AsyncParsableCommand {
               chanserv enable quotes --config /etc/chanserv.yaml
             """)
 
-    @Argument(help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"))
+    @Argument(
+        help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"), transform: utf8Text)
     var vAddr: String
 
     @OptionGroup var options: ControlOptions

@@ -40,7 +40,8 @@ struct Requests: AsyncParsableCommand {
 
     @Argument(
         help: ArgumentHelp(
-            "Only the requests of this virtual address, without its environment.", valueName: "vaddr"))
+            "Only the requests of this virtual address, without its environment.", valueName: "vaddr"),
+        transform: utf8Text)
     var vAddr: String?
 
     @Flag(help: "Print the table every second, until Ctrl-C.")

@@ -73,8 +73,8 @@ final class MeshSession: Sendable {
         let failures = await node.joinAll(request.joins, deadline: deadline)
         guard !Task.isCancelled else { return false }
         for failure in failures { await output.report(failure) }
-        if failures.count == request.joins.count { end(.unavailable) }
-        return failures.count < request.joins.count
+        if failures.count == Set(request.joins).count { end(.unavailable) }
+        return failures.count < Set(request.joins).count
     }
 
     private func look(at node: Node, since started: ContinuousClock.Instant) async {

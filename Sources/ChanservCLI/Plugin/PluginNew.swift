@@ -53,7 +53,8 @@ struct PluginNew: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Swift only: the chanserv package to depend on, instead of a copy of its SDK.", valueName: "path or url"))
+            "Swift only: the chanserv package to depend on, instead of a copy of its SDK.", valueName: "path or url"),
+        transform: utf8Text)
     var sdk: String?
 
     func validate() throws {

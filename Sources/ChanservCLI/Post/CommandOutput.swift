@@ -13,6 +13,8 @@ final class CommandOutput: Sendable {
     private let outputIsTerminal = isatty(STDOUT_FILENO) == 1
     /// Whether standard error is a terminal, which shows the progress line.
     let showsProgress = isatty(STDERR_FILENO) == 1
+    /// Number of writes to standard output that have not ended.
+    private let unfinished = NIOLockedValueBox(0)
     /// Whether the terminal's last line is a progress line. Only the thread accesses it.
     private let progressIsShown = NIOLockedValueBox(false)
 
@@ -25,11 +27,16 @@ final class CommandOutput: Sendable {
     ///
     /// - Throws: ``SystemError``; its code is `EPIPE` if the reader closed standard output.
     func write(_ bytes: ByteBuffer) async throws {
+        unfinished.withLockedValue { $0 += 1 }
+        defer { unfinished.withLockedValue { $0 -= 1 } }
         try await thread.runIfActive {
             if self.outputIsTerminal { self.clearProgress() }
             try bytes.withUnsafeReadableBytes { try writeAll($0, to: STDOUT_FILENO, name: "standard output") }
         }
     }
+
+    /// Whether a write waits for the reader of standard output.
+    var isWriting: Bool { unfinished.withLockedValue { $0 > 0 } }
 
     /// Writes a line to standard error. Control characters are escaped, because the line can contain text from a
     /// plugin.

@@ -11,10 +11,14 @@ package struct PostProgress: Sendable, Equatable {
     var frames = 0
     /// Bytes of the frames, without headers.
     var bytes = 0
+    /// Whether the answer is complete.
+    var isComplete = false
 
     package init(
-        announced: Int = 0, done: Int = 0, failed: Int = 0, frames: Int = 0, bytes: Int = 0, waitsFor: String? = nil
+        announced: Int = 0, done: Int = 0, failed: Int = 0, frames: Int = 0, bytes: Int = 0, waitsFor: String? = nil,
+        isComplete: Bool = false
     ) {
+        self.isComplete = isComplete
         self.waitsFor = waitsFor
         self.announced = announced
         self.done = done
@@ -33,6 +37,7 @@ package struct PostProgress: Sendable, Equatable {
         let failures = failed == 0 ? "" : " (\(failed) failed)"
         let line =
             waitsFor.map { "waiting for a host that offers '\($0.visible)'" }
+            ?? (isComplete && announced == 0 ? "0 sources: the answer is empty" : nil)
             ?? "sources: \(open) open, \(done) done\(failures)  frames: \(frames)"
             + "  bytes: \(ByteCount(bytes))  rate: \(ByteCount(Int(rate)))/s"
         // The last column stays free: some terminals wrap as soon as it is written.

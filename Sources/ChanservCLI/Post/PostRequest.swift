@@ -16,6 +16,12 @@ struct PostRequest: Sendable {
     var environment: String
     /// Time limit for each of: joining, finding the address, opening a source.
     var timeout: Duration
+    /// Time limit for the command, from its start to the last byte; `nil` for no limit.
+    var maximumTime: Duration?
+    /// Maximum time without a byte after a host has answered; `nil` for no limit.
+    var idleTimeout: Duration?
+    /// The number of times that the request may be sent again.
+    var retries: Int
     var format: PostFormat
     /// The folder of `--save`; `nil` to write frames to standard output.
     var saveFolder: String?

@@ -3,6 +3,7 @@ import Chanserv
 import ChanservAstraNet
 import ChanservHost
 import Glibc
+import HostConfiguration
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore
@@ -14,6 +15,10 @@ final class PostSession: Sendable {
         /// The first reason to end the session early.
         var verdict: CommandOutcome?
         var work: Task<Void, Never>?
+        /// The attempt that is running; `nil` before the request is accepted.
+        var sources: ReceivedSources?
+        /// Whether the attempt that is running was given up because no byte arrived.
+        var isGivenUp = false
     }
 
     /// Maximum number of sources that are read concurrently. A further source waits until one of them ends.
@@ -23,10 +28,12 @@ final class PostSession: Sendable {
     private let output = CommandOutput()
     private let progress: NIOLockedValueBox<PostProgress>
     private let state = NIOLockedValueBox(State())
+    private let repeats: RepeatBudget
 
     init(_ request: PostRequest) {
         self.request = request
         progress = NIOLockedValueBox(PostProgress(waitsFor: request.vAddr))
+        repeats = RepeatBudget(request.retries)
     }
 
     func run() async -> CommandOutcome {
@@ -44,12 +51,18 @@ final class PostSession: Sendable {
         }
         if isOver { work.cancel() }
         let drawing = Task { await self.drawProgress(since: started) }
+        let limit = Task { await self.limitTime(since: started) }
         await work.value
-        drawing.cancel()
-        await drawing.value
+        for task in [drawing, limit] {
+            task.cancel()
+            await task.value
+        }
 
-        let progress = progress.withLockedValue { $0 }
         let verdict = state.withLockedValue { $0.verdict }
+        let progress = progress.withLockedValue { progress in
+            progress.isComplete = verdict == nil
+            return progress
+        }
         if progress.announced > 0 || verdict == nil {
             let elapsed = (ContinuousClock.now - started) / .seconds(1)
             await output.draw(progress, rate: elapsed > 0 ? Double(progress.bytes) / elapsed : 0)
@@ -85,7 +98,12 @@ final class PostSession: Sendable {
             let node = Node(
                 configuration: configuration,
                 logger: Logger(label: "chanserv.post") { LineLogHandler(label: $0, level: .error, format: .text) })
-            if await join(node) { await post(body, from: node, savingTo: folder) }
+            if await join(node) {
+                let watch = Task { await self.limitSilence(of: node) }
+                while await post(body, from: node, savingTo: folder) {}
+                watch.cancel()
+                await watch.value
+            }
             // The result is complete. A peer that does not read the last bytes delays the exit by 500 ms at most.
             await Task { await node.shutdown(grace: .milliseconds(500)) }.value
         } catch is CancellationError {
@@ -103,15 +121,19 @@ final class PostSession: Sendable {
         let failures = await node.joinAll(request.joins, deadline: deadline)
         guard !Task.isCancelled else { return false }
         for failure in failures { await output.report(failure) }
-        guard failures.count == request.joins.count else { return true }
+        guard failures.count == Set(request.joins).count else { return true }
         await show(.requestFailed(failures.joined(separator: "; ")))
         await fail(nil, .unavailable)
         return false
     }
 
-    private func post(_ body: ByteBuffer, from node: Node, savingTo folder: SaveFolder?) async {
+    /// Posts the request and reads its sources.
+    ///
+    /// - Returns: whether the request failed and must be sent again.
+    private func post(_ body: ByteBuffer, from node: Node, savingTo folder: SaveFolder?) async -> Bool {
         var configuration = Client.Configuration()
         configuration.dialTimeout = request.timeout
+        configuration.repeats = repeats
         let client = Client(multiplexer: AstraNetMultiplexer(node), configuration: configuration)
         let sources: ReceivedSources
         do {
@@ -121,11 +143,14 @@ final class PostSession: Sendable {
             sources = try await client.lookupAndPost(
                 request.vAddr, body: body, tags: tags, deadline: request.deadline.map { .now + $0 })
             progress.withLockedValue { $0.waitsFor = nil }
+            state.withLockedValue { $0.sources = sources }
         } catch {
+            if await repeats(after: error, node) { return true }
             progress.withLockedValue { $0.waitsFor = nil }
-            return await requestFailed(error, missing: missingOffer(error, node))
+            await requestFailed(error, missing: missingOffer(error, node))
+            return false
         }
-        await withTaskGroup(of: Void.self) { group in
+        return await withTaskGroup(of: Void.self) { group in
             do {
                 var next = 0
                 for try await source in sources {
@@ -137,10 +162,111 @@ final class PostSession: Sendable {
                     group.addTask { await self.read(source, number: number, savingTo: folder) }
                 }
             } catch {
+                if await repeats(after: error, node) { return true }
                 await requestFailed(error)
+            }
+            return false
+        }
+    }
+
+    /// Prepares to send the request again if that is allowed and may help: no source has arrived, and the host was
+    /// busy, lost or silent.
+    private func repeats(after error: any Error, _ node: Node) async -> Bool {
+        let isGivenUp = state.withLockedValue { state in
+            state.sources = nil
+            defer { state.isGivenUp = false }
+            return state.isGivenUp
+        }
+        if isGivenUp { return !Task.isCancelled }
+        guard let error = error as? ChanservError, !Task.isCancelled else { return false }
+        guard progress.withLockedValue({ $0.announced }) == 0 else { return false }
+        guard error.code == .connectionLost || isRefusal(error), repeats.take() else { return false }
+        do {
+            try await Task.sleep(for: Self.retryPause)
+        } catch {
+            return false
+        }
+        return if node.linkCount > 0 { true } else { await join(node) }
+    }
+
+    private static let retryPause = Duration.milliseconds(200)
+
+    /// Returns whether the host refused the request because it is busy. Behind a router it may do so only after it has
+    /// accepted the connection.
+    private func isRefusal(_ error: ChanservError) -> Bool {
+        error.code == .refused || error.code == .sourceFailed && error.message.hasPrefix("busy: ")
+    }
+
+    // MARK: - Time limits
+
+    /// Ends the session at the limit of `--max-time`.
+    private func limitTime(since start: ContinuousClock.Instant) async {
+        guard let limit = request.maximumTime else { return }
+        do {
+            try await Task.sleep(until: start + limit)
+        } catch {
+            return
+        }
+        await expire("not complete after \(ValueGrammar.text(limit)) (--max-time)")
+    }
+
+    /// Gives the request up when no byte has arrived for `--idle-timeout`. A slow reader of standard output does not
+    /// count.
+    private func limitSilence(of node: Node) async {
+        guard let limit = request.idleTimeout else { return }
+        let start = node.streamActivity
+        var last = start
+        var since = ContinuousClock.now
+        while !Task.isCancelled {
+            do {
+                try await Task.sleep(for: min(max(limit / 10, .milliseconds(1)), .milliseconds(250)))
+            } catch {
+                return
+            }
+            let activity = node.streamActivity
+            let hasBegun = activity != start || state.withLockedValue { $0.sources != nil }
+            if activity != last || output.isWriting || !hasBegun {
+                last = activity
+                since = .now
+            } else if ContinuousClock.now - since >= limit {
+                guard giveUp() else {
+                    return await expire("no byte arrived for \(ValueGrammar.text(limit)) (--idle-timeout)")
+                }
+                since = .now
             }
         }
     }
+
+    /// Gives a silent attempt up so that the request is sent again. Returns whether that is allowed.
+    private func giveUp() -> Bool {
+        guard progress.withLockedValue({ $0.announced }) == 0, let sources = state.withLockedValue({ $0.sources }),
+            repeats.take()
+        else { return false }
+        state.withLockedValue { $0.isGivenUp = true }
+        sources.cancel()
+        return true
+    }
+
+    /// Ends the session because a time limit has passed. Ends the process if standard output takes no bytes.
+    private func expire(_ message: String) async {
+        let outcome: CommandOutcome = progress.withLockedValue { $0.announced } == 0 ? .unavailable : .failed
+        let message = "\(request.vAddr): \(message)"
+        let stuck = Task.detached {
+            try await Task.sleep(for: Self.outputGrace)
+            // Both outputs may be the same pipe.
+            var errors = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+            if poll(&errors, 1, 0) > 0 { StandardError.report(message) }
+            _exit(outcome.exitCode)
+        }
+        await show(.requestFailed(message))
+        await fail(message, outcome)
+        end(outcome)
+        stuck.cancel()
+    }
+
+    private static let outputGrace = Duration.seconds(1)
+
+    // MARK: - Failures
 
     /// Returns the message if the request failed because no node offers its address.
     private func missingOffer(_ error: any Error, _ node: Node) -> String? {
@@ -156,7 +282,8 @@ final class PostSession: Sendable {
     /// - Parameter missing: the message if no node offers the address; it contains the address.
     private func requestFailed(_ error: any Error, missing: String? = nil) async {
         guard !Task.isCancelled else { return }
-        let isUnavailable = (error as? ChanservError).map { Self.unavailable.contains($0.code) } ?? false
+        let isUnavailable =
+            (error as? ChanservError).map { Self.unavailable.contains($0.code) || isRefusal($0) } ?? false
         let before = progress.withLockedValue { $0.announced }
         let message = missing ?? Self.message(error)
         await show(.requestFailed(message))
@@ -164,10 +291,15 @@ final class PostSession: Sendable {
             missing ?? "\(request.vAddr): \(message)", isUnavailable && before == 0 ? .unavailable : .failed)
     }
 
-    /// Returns the text of an error. For a failure that the server reported, it is the text that the server sent.
+    /// Returns the text of an error. For a failure or refusal that the server reported, it is the text that it sent.
     private static func message(_ error: any Error) -> String {
-        if let error = error as? ChanservError, error.code == .sourceFailed, !error.message.isEmpty {
+        switch error {
+        case let error as ChanservError where error.code == .sourceFailed && !error.message.isEmpty:
             return error.message
+        case let error as ChanservError where error.code == .refused:
+            // The same text as that of a refusal that follows the answer to the dial.
+            if let refusal = error.cause as? ConnectionError, !refusal.message.isEmpty { return refusal.message }
+        default: break
         }
         return "\(error)"
     }

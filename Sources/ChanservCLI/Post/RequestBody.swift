@@ -1,4 +1,5 @@
 import Glibc
+import HostConfiguration
 import NIOCore
 
 /// The origin of a request's body.
@@ -16,12 +17,13 @@ enum RequestBody: Sendable, Equatable {
     func read() throws -> ByteBuffer {
         switch self {
         case .text(let text):
-            guard text.utf8.count <= Self.sizeMax else { throw TooLarge() }
-            return ByteBuffer(string: text)
+            let bytes = text.systemBytes
+            guard bytes.count <= Self.sizeMax else { throw TooLarge() }
+            return ByteBuffer(bytes: bytes)
         case .standardInput:
             return try Self.read(STDIN_FILENO, name: "standard input")
         case .file(let path):
-            let file = open(path, O_RDONLY | O_CLOEXEC)
+            let file = open(path.systemString, O_RDONLY | O_CLOEXEC)
             if file < 0 { throw SystemError("cannot open '\(path)'") }
             defer { close(file) }
             return try Self.read(file, name: "'\(path)'")

@@ -1,4 +1,5 @@
 import Glibc
+import HostConfiguration
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -20,9 +21,11 @@ package final class SaveFolder: Sendable {
         var prefix = ""
         for part in path.split(separator: "/") {
             prefix += prefix.isEmpty && !path.hasPrefix("/") ? "\(part)" : "/\(part)"
-            if mkdir(prefix, 0o777) != 0 && errno != EEXIST { throw SystemError("cannot create '\(prefix)'") }
+            if mkdir(prefix.systemString, 0o777) != 0 && errno != EEXIST {
+                throw SystemError("cannot create '\(prefix)'")
+            }
         }
-        root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        root = open(path.systemString, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if root < 0 { throw SystemError("cannot open the folder '\(path)'") }
     }
 

@@ -1,4 +1,4 @@
-internal import Glibc
+package import Glibc
 internal import HostConfiguration
 internal import PluginRuntime
 
@@ -64,9 +64,9 @@ package struct ControlSocketFile: Sendable {
             throw ControlSocketError(what, folderErrno: errno)
         }
         var status = stat()
-        guard lstat(path, &status) == 0, listen(descriptor, Self.backlog) == 0 else {
+        guard lstat(path.systemString, &status) == 0, listen(descriptor, Self.backlog) == 0 else {
             let error = ControlSocketError(what)
-            unlink(path)
+            unlink(path.systemString)
             throw error
         }
         (device, inode) = (status.st_dev, status.st_ino)
@@ -80,14 +80,14 @@ package struct ControlSocketFile: Sendable {
         let what = cannotCreate(path)
         let folder = folder(of: path)
         var status = stat()
-        guard stat(folder, &status) == 0 else { return ControlSocketError(what, folderErrno: errno) }
+        guard stat(folder.systemString, &status) == 0 else { return ControlSocketError(what, folderErrno: errno) }
         guard status.st_mode & S_IFMT == S_IFDIR else {
             return ControlSocketError(what, folderErrno: ENOTDIR)
         }
-        guard access(folder, R_OK | W_OK | X_OK) == 0 else {
+        guard access(folder.systemString, R_OK | W_OK | X_OK) == 0 else {
             return ControlSocketError(what, folderErrno: errno)
         }
-        guard lstat(path, &status) == 0 else { return errno == ENOENT ? nil : ControlSocketError(what) }
+        guard lstat(path.systemString, &status) == 0 else { return errno == ENOENT ? nil : ControlSocketError(what) }
         return status.st_mode & S_IFMT == S_IFSOCK ? nil : notASocket(what)
     }
 
@@ -95,7 +95,7 @@ package struct ControlSocketFile: Sendable {
     /// after that another file may get the same inode number.
     var isInPlace: Bool {
         var status = stat()
-        return lstat(path, &status) == 0 && status.st_dev == device && status.st_ino == inode
+        return lstat(path.systemString, &status) == 0 && status.st_dev == device && status.st_ino == inode
     }
 
     private static func cannotCreate(_ path: String) -> String { "cannot create the control socket \(quoted(path))" }
@@ -117,17 +117,17 @@ package struct ControlSocketFile: Sendable {
         let lock = try FolderLock(of: path, what)
         defer { lock.unlock() }
         var status = stat()
-        guard lstat(path, &status) == 0 else {
+        guard lstat(path.systemString, &status) == 0 else {
             if errno == ENOENT { return }
             throw ControlSocketError(what)
         }
         guard status.st_dev == device, status.st_ino == inode else { return }
-        guard unlink(path) == 0 else { throw ControlSocketError(what) }
+        guard unlink(path.systemString) == 0 else { throw ControlSocketError(what) }
     }
 
     private static func removeStaleSocket(at path: String, _ what: String) throws(ControlSocketError) {
         var status = stat()
-        guard lstat(path, &status) == 0 else {
+        guard lstat(path.systemString, &status) == 0 else {
             if errno == ENOENT { return }
             throw ControlSocketError(what)
         }
@@ -137,7 +137,7 @@ package struct ControlSocketFile: Sendable {
         guard try !hasListener(path, what) else {
             throw ControlSocketError(what, "another host listens there: stop it, or choose another path")
         }
-        guard unlink(path) == 0 || errno == ENOENT else { throw ControlSocketError(what) }
+        guard unlink(path.systemString) == 0 || errno == ENOENT else { throw ControlSocketError(what) }
     }
 
     /// Whether a process listens at the path.
@@ -158,14 +158,19 @@ package struct ControlSocketFile: Sendable {
     private static let closeOnExec = Int32(SOCK_CLOEXEC.rawValue)
 }
 
-/// Calls `body` with the address of a Unix socket. `path` must have at most
-/// ``HostConfiguration/Node/longestControlPath`` bytes.
-func withSocketAddress<Value>(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Value) -> Value {
-    precondition(path.utf8.count <= HostConfiguration.Node.longestControlPath, "the path of a socket is too long")
+/// Returns the address of a Unix socket. `path` must have at most ``HostConfiguration/Node/longestControlPath`` bytes.
+package func socketAddress(_ path: String) -> sockaddr_un {
+    let bytes = path.systemBytes
+    precondition(bytes.count <= HostConfiguration.Node.longestControlPath, "the path of a socket is too long")
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
-    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-    return withUnsafePointer(to: &address) { pointer in
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+    return address
+}
+
+/// Calls `body` with the address of a Unix socket, as ``socketAddress(_:)`` returns it.
+func withSocketAddress<Value>(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Value) -> Value {
+    withUnsafePointer(to: socketAddress(path)) { pointer in
         pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
         }
@@ -180,7 +185,7 @@ private struct FolderLock {
     private let descriptor: Int32
 
     init(of path: String, _ what: String) throws(ControlSocketError) {
-        descriptor = open(ControlSocketFile.folder(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        descriptor = open(ControlSocketFile.folder(of: path).systemString, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw ControlSocketError(what, folderErrno: errno) }
         // Every user who can read the folder can lock it. Waiting without limit would let them block the start of the
         // host.

@@ -98,7 +98,7 @@ final class FolderWatch: @unchecked Sendable {
         // A folder that was removed and made again has another watch, so each is added anew; the kernel returns the
         // existing one for a folder that it watches.
         for folder in wanted {
-            let watch = inotify_add_watch(descriptor, folder, mask)
+            let watch = inotify_add_watch(descriptor, folder.systemString, mask)
             if watch >= 0 {
                 folders[watch] = folder
             } else if errno == ENOSPC {
@@ -158,7 +158,7 @@ final class FolderWatch: @unchecked Sendable {
     /// Whether a file that was just created is a new file and not a link. Its writer closes it, which is another event.
     private static func isBeingWritten(_ path: String) -> Bool {
         var status = stat()
-        return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && status.st_nlink == 1
+        return lstat(path.systemString, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && status.st_nlink == 1
     }
 
     private func rescan() {
@@ -211,7 +211,7 @@ final class FolderWatch: @unchecked Sendable {
     }
 
     private func currentSignature() -> [String: FileSignature] {
-        guard let handle = opendir(folder) else { return [:] }
+        guard let handle = opendir(folder.systemString) else { return [:] }
         defer { closedir(handle) }
         var result: [String: FileSignature] = [:]
         while let entry = readdir(handle) {
@@ -219,7 +219,7 @@ final class FolderWatch: @unchecked Sendable {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
             var status = stat()
-            guard DropInNames.isConsidered(name), stat("\(folder)/\(name)", &status) == 0 else { continue }
+            guard DropInNames.isConsidered(name), stat("\(folder)/\(name)".systemString, &status) == 0 else { continue }
             result[name] = FileSignature(
                 device: UInt(status.st_dev), inode: UInt(status.st_ino), size: Int(status.st_size),
                 changed: status.st_ctim)

@@ -18,7 +18,7 @@ struct WatchedPaths: Hashable, Sendable {
         names[folder] = []
         // The folder itself may be a link, and may be removed and made again.
         addLinks(on: folder, includingTarget: true)
-        guard let handle = opendir(folder) else { return }
+        guard let handle = opendir(folder.systemString) else { return }
         defer { closedir(handle) }
         while let entry = readdir(handle) {
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
@@ -65,7 +65,7 @@ struct WatchedPaths: Hashable, Sendable {
     /// Returns the target of a symbolic link; `nil` if the path is something else.
     private static func target(of path: String) -> String? {
         var bytes = [UInt8](repeating: 0, count: 4_096)
-        let count = bytes.withUnsafeMutableBytes { readlink(path, $0.baseAddress!, $0.count) }
+        let count = bytes.withUnsafeMutableBytes { readlink(path.systemString, $0.baseAddress!, $0.count) }
         // A target that fills the buffer may have been cut.
         guard count > 0, count < bytes.count else { return nil }
         return String(decoding: bytes[..<count], as: UTF8.self)

@@ -4,7 +4,7 @@ internal import HostConfiguration
 extension IsolationOptions {
     /// Environment of a process as `NAME=value` strings.
     var processEnvironment: [String] {
-        let passed = environment.compactMap { name in getenv(name).map { "\(name)=\(String(cString: $0))" } }
+        let passed = environment.compactMap { name in getenv(name).map { "\(name)=\(String(systemString: $0))" } }
         // Swift's crash reports take seconds during which clients would wait for a process that is lost. An operator
         // who wants them lists the variable in `environment`.
         return environment.contains("SWIFT_BACKTRACE") ? passed : passed + ["SWIFT_BACKTRACE=enable=no"]

@@ -33,7 +33,12 @@ struct ConfigurationGetters {
         var value: UnsafePointer<CChar>?
         var size = 0
         let found = try ask { error in host.pointee.config_path(host, config, path, &value, &size, &error) }
-        return found ? text(value, size) : nil
+        guard found else { return nil }
+        guard let text = String(validating: UnsafeRawBufferPointer(start: value, count: size), as: UTF8.self) else {
+            throw PluginError(
+                .badRequest, "the path of '\(path)' is not UTF-8, which this plugin cannot use: rename its folder")
+        }
+        return text
     }
 
     func integer(_ path: String) throws(PluginError) -> Int64? {

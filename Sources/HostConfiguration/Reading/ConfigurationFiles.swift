@@ -40,9 +40,9 @@ package struct ConfigurationFiles {
             read: { (path) throws(FileProblem) in try readBytes(path, limit: YAMLLimits().fileSize) },
             matches: matchesOfPattern, access: writeAccess, list: { (folder) throws(FileProblem) in try names(in: folder) },
             resolve: { path in
-                guard let target = realpath(path, nil) else { return path }
+                guard let target = realpath(path.systemString, nil) else { return path }
                 defer { free(target) }
-                return String(cString: target)
+                return String(systemString: target)
             })
     }
 }
@@ -53,8 +53,8 @@ private func matchesOfPattern(_ pattern: String) -> [String] {
     var result = glob_t()
     defer { globfree(&result) }
     // Sorted here, because glob(3) sorts by the locale.
-    guard glob(pattern, GLOB_NOSORT, nil, &result) == 0, let paths = result.gl_pathv else { return [] }
-    return (0..<Int(result.gl_pathc)).compactMap { index in paths[index].map { String(cString: $0) } }
+    guard glob(pattern.systemString, GLOB_NOSORT, nil, &result) == 0, let paths = result.gl_pathv else { return [] }
+    return (0..<Int(result.gl_pathc)).compactMap { index in paths[index].map { String(systemString: $0) } }
         .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
@@ -63,7 +63,7 @@ private let longestFolder = 4_096
 
 /// Returns the names of the entries of a folder that other users cannot write to, in the order of their bytes.
 private func names(in folder: String) throws(FileProblem) -> [String] {
-    guard let handle = opendir(folder) else { throw FileProblem(errno: errno) }
+    guard let handle = opendir(folder.systemString) else { throw FileProblem(errno: errno) }
     defer { closedir(handle) }
     var status = stat()
     guard fstat(dirfd(handle), &status) == 0 else { throw FileProblem(errno: errno) }
@@ -102,7 +102,7 @@ package enum WriteAccess: Sendable {
 private func writeAccess(to file: String) -> WriteAccess {
     var status = stat()
     // Pipes and devices have no content that others could have written.
-    guard stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .owner }
+    guard stat(file.systemString, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .owner }
     if status.st_mode & S_IWOTH != 0 { return .everyone }
     return status.st_mode & S_IWGRP != 0 ? .group : .owner
 }
@@ -110,19 +110,19 @@ private func writeAccess(to file: String) -> WriteAccess {
 /// Returns what is wrong with a plugin's file, as far as this is known without opening it.
 private func problemOfPlugin(_ path: String) -> String? {
     var status = stat()
-    guard lstat(path, &status) == 0 else {
+    guard lstat(path.systemString, &status) == 0 else {
         return errno == ENOENT ? "does not exist" : "cannot be used: \(String(cString: strerror(errno)))"
     }
     switch status.st_mode & S_IFMT {
     case S_IFREG: return nil
     case S_IFLNK:
-        let target = realpath(path, nil)
+        let target = realpath(path.systemString, nil)
         defer { free(target) }
         guard let target else {
             return "is a broken symbolic link, and symbolic links are not followed: put the library itself there"
         }
         return "is a symbolic link, which is not followed: put the library itself there, or set 'path' to "
-            + "'\(String(cString: target))'"
+            + "'\(String(systemString: target))'"
     default: return "is not a regular file"
     }
 }

@@ -41,9 +41,10 @@ extension ValueType<String> {
         "path, at most \(HostConfiguration.Node.longestControlPath) bytes when absolute",
         parse: { (node, folder) throws(ConfigurationError) in
             let path = try node.path(relativeTo: folder)
-            guard path.utf8.count <= HostConfiguration.Node.longestControlPath else {
+            let count = path.systemBytes.count
+            guard count <= HostConfiguration.Node.longestControlPath else {
                 throw ConfigurationError(
-                    "the path of the control socket \(quoted(path)) has \(path.utf8.count) bytes, but at most "
+                    "the path of the control socket \(quoted(path)) has \(count) bytes, but at most "
                         + "\(HostConfiguration.Node.longestControlPath) are allowed: choose a shorter one, such as "
                         + "/run/chanserv.sock", at: node.location)
             }

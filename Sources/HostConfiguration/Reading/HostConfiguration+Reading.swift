@@ -142,7 +142,7 @@ package struct FileProblem: Error {
 /// Returns the bytes of a file, at most `limit + 1` of them. The extra byte lets the reader reject a larger file.
 package func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
     guard !file.utf8.contains(0) else { throw FileProblem("the file name contains a zero byte") }
-    let descriptor = open(file, O_RDONLY | O_CLOEXEC)
+    let descriptor = open(file.systemString, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileProblem(errno: errno) }
     defer { close(descriptor) }
     var bytes = [UInt8](repeating: 0, count: limit + 1)
@@ -167,6 +167,6 @@ package func absoluteFolder(of file: String) throws(FileProblem) -> String {
     if file.hasPrefix("/") { return folder.flatMap { $0.isEmpty ? nil : $0 } ?? "/" }
     guard let pointer = getcwd(nil, 0) else { throw FileProblem(errno: errno) }
     defer { free(pointer) }
-    let working = String(cString: pointer)
+    let working = String(systemString: pointer)
     return folder.map { working == "/" ? "/\($0)" : "\(working)/\($0)" } ?? working
 }

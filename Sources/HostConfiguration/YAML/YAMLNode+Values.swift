@@ -67,8 +67,10 @@ extension YAMLNode {
         guard !text.isEmpty, !text.utf8.contains(0) else {
             throw ConfigurationError("expected a path, found \(found)", at: location)
         }
-        if text.hasPrefix("/") { return text }
-        return folder.hasSuffix("/") ? folder + text : "\(folder)/\(text)"
+        // The bytes of the file are those of the path.
+        let path = String(systemBytes: text.utf8)
+        if path.hasPrefix("/") { return path }
+        return folder.hasSuffix("/") ? folder + path : "\(folder)/\(path)"
     }
 
     /// Whether messages may show the value.

@@ -18,7 +18,7 @@ package struct YAMLSubstitution {
     private let folder: String
 
     package init(
-        folder: String, variable: @escaping (String) -> String? = { getenv($0).map { String(cString: $0) } }
+        folder: String, variable: @escaping (String) -> String? = { getenv($0).map { String(systemString: $0) } }
     ) {
         self.folder = folder
         self.variable = variable
@@ -64,6 +64,9 @@ package struct YAMLSubstitution {
                     + "write '$${' for the characters '${'")
         }
         let value = variable(String(name))
+        if value?.hasBytesThatAreNotUTF8 == true {
+            throw Problem(message: "the environment variable \(name) is not UTF-8")
+        }
         if rest.isEmpty {
             guard let value else {
                 throw Problem(
@@ -77,6 +80,7 @@ package struct YAMLSubstitution {
     /// Returns the content of the file at `path` without its last line feed.
     func contents(of path: String) throws(Problem) -> String {
         guard !path.isEmpty else { throw Problem(message: "!file needs the path of a file") }
+        let path = String(systemBytes: path.utf8)
         let absolute = path.hasPrefix("/") ? path : "\(folder)/\(path)"
         let bytes: [UInt8]
         do throws(FileProblem) {

@@ -23,7 +23,7 @@ extension chanserv_host {
         config_path = { host, config, path, value, size, error in
             get(host, config, error) { lease in
                 guard let text = try lease.values.path(at: string(path)) else { return false }
-                let copy = lease.copy(text)
+                let copy = lease.copy(text.systemBytes)
                 value?.pointee = copy.start
                 size?.pointee = copy.size
                 return true

@@ -62,10 +62,13 @@ package final class HostContext: Sendable {
         }
 
         /// Returns a zero-terminated copy that lives as long as the lease.
-        func copy(_ text: String) -> (start: UnsafePointer<CChar>, size: Int) {
-            let size = text.utf8.count
+        func copy(_ text: String) -> (start: UnsafePointer<CChar>, size: Int) { copy(text.utf8) }
+
+        /// Returns a zero-terminated copy of `bytes` that lives as long as the lease.
+        func copy(_ bytes: some Collection<UInt8>) -> (start: UnsafePointer<CChar>, size: Int) {
+            let size = bytes.count
             let copy = UnsafeMutablePointer<CChar>.allocate(capacity: size + 1)
-            for (index, byte) in text.utf8.enumerated() { copy[index] = CChar(bitPattern: byte) }
+            for (index, byte) in bytes.enumerated() { copy[index] = CChar(bitPattern: byte) }
             copy[size] = 0
             copies.append(copy)
             return (UnsafePointer(copy), size)

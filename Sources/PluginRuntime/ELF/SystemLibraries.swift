@@ -1,5 +1,6 @@
 internal import CProcess
 internal import Glibc
+internal import HostConfiguration
 
 /// Environment of the dynamic linker on this machine.
 extension LibrarySearch.Surroundings {
@@ -10,7 +11,7 @@ extension LibrarySearch.Surroundings {
         surroundings.isSameFile = isSameFile
         surroundings.stamp = stamp
         if let value = getenv("LD_LIBRARY_PATH"), value.pointee != 0 {
-            let folders = String(cString: value).split(omittingEmptySubsequences: false) { $0 == ":" || $0 == ";" }
+            let folders = String(systemString: value).split(omittingEmptySubsequences: false) { $0 == ":" || $0 == ";" }
             surroundings.libraryPath = folders.map(String.init)
         }
         switch readWhole("/etc/ld.so.cache", maximumSize: 64 << 20) {
@@ -95,7 +96,7 @@ private func fileStamp(_ status: stat) -> String {
 /// Reads all bytes of a regular file.
 private func readWhole(_ path: String, maximumSize: Int) -> Result<[UInt8], ReadFailure> {
     // O_NONBLOCK: opening a pipe would otherwise wait for a writer.
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+    let descriptor = open(path.systemString, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard descriptor >= 0 else { return .failure(ReadFailure(code: errno)) }
     defer { close(descriptor) }
     var status = stat()

@@ -43,7 +43,7 @@ package struct PluginFile: Sendable {
         }
 
         // The folder stays open from its check until the file is opened in it, so both steps use the same folder.
-        let folderDescriptor = open(folder, openPathOnly | O_DIRECTORY | O_CLOEXEC)
+        let folderDescriptor = open(folder.systemString, openPathOnly | O_DIRECTORY | O_CLOEXEC)
         guard folderDescriptor >= 0 else {
             throw Self.openError(errno, path: path, what: "its folder cannot be opened")
         }
@@ -57,7 +57,8 @@ package struct PluginFile: Sendable {
         }
 
         // O_NONBLOCK: opening a pipe would otherwise wait for a writer.
-        let descriptor = openat(folderDescriptor, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        let flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
+        let descriptor = openat(folderDescriptor, name.systemString, flags)
         guard descriptor >= 0 else {
             if errno == ELOOP {
                 throw PluginLoadError(

@@ -2,6 +2,7 @@ internal import CProcess
 internal import DequeModule
 @preconcurrency internal import Dispatch
 internal import Glibc
+internal import HostConfiguration
 internal import NIOConcurrencyHelpers
 
 /// Thread that starts processes and lives as long as this process. `PR_SET_PDEATHSIG` refers to the end of the *thread*
@@ -47,8 +48,8 @@ enum Spawner {
     private static func spawnHere(_ program: ChildProcess.Program) throws(ProcessError) -> pid_t {
         let standard = [program.input, program.output, program.errors].map { $0 ?? -1 }
         let descriptors = standard + program.descriptors
-        let arguments = program.arguments.map { strdup($0) }
-        let environment = program.environment.map { strdup($0) }
+        let arguments = program.arguments.map { strdup($0.systemString) }
+        let environment = program.environment.map { strdup($0.systemString) }
         defer { for string in arguments + environment { free(string) } }
         var id: pid_t = 0
         let code = chanserv_spawn(

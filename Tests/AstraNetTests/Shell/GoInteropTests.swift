@@ -42,6 +42,38 @@ import Testing
         await node.shutdown()
     }
 
+    private struct Refused: Error {}
+
+    /// Frames that fail after the first one.
+    private struct Failing: AsyncSequence, Sendable {
+        func makeAsyncIterator() -> Iterator { Iterator() }
+
+        struct Iterator: AsyncIteratorProtocol {
+            var isFirst = true
+
+            mutating func next() async throws -> String? {
+                guard isFirst else { throw Refused() }
+                isFirst = false
+                return "one"
+            }
+        }
+    }
+
+    @Test func `a Go client can tell a failed request and a failed source from complete ones`() async throws {
+        let node = Node.withoutTimeouts()
+        let server = Server(multiplexer: AstraNetMultiplexer(node), configuration: .withoutTimeouts)
+        let refusing = try server.serve("refusing") { _ in throw Refused() }
+        let failing = try server.serve("failing") { _ in SourceList([Source(header: "h", frames: Failing())]) }
+        let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
+        for name in ["refusing", "failing"] {
+            await #expect(throws: GoLikeStream.CutFrame.self) { try await go.post(name, []) }
+        }
+        #expect(go.broken == [])
+        for service in [refusing, failing] { service.stopAccepting() }
+        await go.close()
+        await node.shutdown()
+    }
+
     /// Plain frames and frames that look like compressed ones.
     private static let trickyFrames =
         frames + [

@@ -24,6 +24,14 @@ import Testing
         #expect(limits.stalledWrite == 10 * Self.second)
     }
 
+    @Test func `a peer that sent nothing for two ping intervals is silent`() {
+        var times = Self.times { $0.received(now: 1_003 * Self.second) }
+        #expect(!times.isSilent(now: 1_013 * Self.second))
+        #expect(times.isSilent(now: 1_013 * Self.second + 1))
+        times.received(now: 1_014 * Self.second)
+        #expect(!times.isSilent(now: 1_020 * Self.second))
+    }
+
     @Test(arguments: [(1_000, false), (1_009, false), (1_010, true), (5_000, true)] as [(UInt64, Bool)])
     func `a link without a handshake is closed after 10 s`(second: UInt64, closes: Bool) {
         let times = Self.times {

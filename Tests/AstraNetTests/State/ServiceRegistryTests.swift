@@ -364,7 +364,8 @@ extension ServiceRegistry {
         let avoided = Set(Self.routes.prefix(10).map(\.offer.address))
         var order: [Address] = []
         while let route = OfferSelection.pick(
-            among: offers, name: "echo", bucket: bucket, draw: 3, except: refused, avoiding: { avoided.contains($0) })
+            among: offers, name: "echo", bucket: bucket, draw: 3, except: refused,
+            avoiding: { avoided.contains($0.offer.address) })
         {
             order.append(route.offer.address)
             refused.insert(route.offer.address)

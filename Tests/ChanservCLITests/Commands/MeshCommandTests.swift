@@ -94,7 +94,7 @@ import Testing
     }
 
     @Test func `nodes that cannot be joined are reported, and the others are shown`() async throws {
-        let none = try await ChanservCommand.run("mesh", "--join", "127.0.0.1:1")
+        let none = try await ChanservCommand.run("mesh", "--join", "127.0.0.1:1", "--timeout", "300ms")
         #expect(none.code == 69)
         #expect(none.text == "")
         #expect(none.errors == "chanserv: cannot join 127.0.0.1:1: Connection refused\n")

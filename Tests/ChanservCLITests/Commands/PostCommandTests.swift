@@ -111,7 +111,7 @@ import Testing
     }
 
     @Test func `the command fails with 69 only if no node can be joined`() async throws {
-        let none = try await ChanservCommand.run("post", "test", "--join", "127.0.0.1:1")
+        let none = try await ChanservCommand.run("post", "test", "--join", "127.0.0.1:1", "--timeout", "300ms")
         #expect(none.code == 69)
         #expect(none.errors == "chanserv: cannot join 127.0.0.1:1: Connection refused\n")
         try await TestServer.serving(Self.echo) { server in
@@ -302,7 +302,8 @@ import Testing
         ["post"], ["post", ""], ["post", "x", "y"], ["post", "x", "-", "--body", "z"],
         ["post", "x", "--body", "a", "--body-file", "b"], ["post", "x", "--output", "xml"],
         ["post", "x", "--timeout", "5"], ["post", "x", "--deadline", "5"], ["post", "x", "--deadline", "0"],
-        ["post", "x", "--deadline", "1177h"],
+        ["post", "x", "--deadline", "1177h"], ["post", "x", "--max-time", "0"], ["post", "x", "--idle-timeout", "5"],
+        ["post", "x", "--retry", "-1"],
         ["post", "x", "--join", "nowhere"], ["post", "x", "--output", "raw", "--save", "d"],
         ["post", "x", "--nonsense"],
     ]) func `a wrong command line is an error that names the help page`(arguments: [String]) async throws {

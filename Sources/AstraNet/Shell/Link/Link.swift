@@ -52,6 +52,10 @@ package final class Link: Sendable {
     let hasRoutedStreams = Atomic<Bool>(false)
     /// Shortest measured round trip in nanoseconds; 0 before the first measurement.
     package let roundTrip = Atomic<UInt64>(0)
+    /// Number of reads that contained ops of streams of this node.
+    let streamReads = Atomic<UInt64>(0)
+    /// Whether the peer has sent nothing for more than two ping intervals (``KeepAlive/isSilent(now:)``).
+    let isSilent = Atomic<Bool>(false)
     /// Number of this node's streams on the link, including those whose DIAL is not sent yet.
     private let streamCount = Atomic<Int>(0)
     /// Requests that could not open the stream of their next source because the link is at its stream limit.

@@ -47,6 +47,7 @@ final class LinkForwarder {
             }
             return nil
         }
+        if op.header.command == .dial, target.isSilent.load(ordering: .relaxed), refuses(op, from: peer) { return nil }
         if run.target === target, run.end == range.lowerBound {
             run.end = range.upperBound
             return nil
@@ -54,6 +55,17 @@ final class LinkForwarder {
         let failure = finish(&run, of: bytes)
         run = Run(target: target, start: range.lowerBound, end: range.upperBound)
         return failure
+    }
+
+    /// Refuses a DIAL for a host that is silent while another host offers the service, so that the dialer tries that
+    /// one. Returns whether it did.
+    private func refuses(_ dial: Op, from peer: LinkPeer) -> Bool {
+        // Go nodes do not understand the refusal.
+        guard peer.can(.refuse, with: dial.header.source.host), node.hasBetterOffer(than: dial.header.destination)
+        else { return false }
+        let header = OpHeader(.err, to: dial.header.source, from: dial.header.destination)
+        link.sendControl { $0.writeOp(header, text: "\(dial.header.destination.host) does not answer its router") }
+        return true
     }
 
     /// Forwards the ops of the current run.

@@ -242,6 +242,7 @@ package final class LinkHandler: ChannelInboundHandler {
     private func tick() {
         let isUsed = machine.isRetired && isUsed
         perform(machine.tick(now: link.now, buffered: bufferedBytes, isUsed: isUsed))
+        if machine.isSilent(now: link.now), !link.isSilent.load(ordering: .relaxed) { node.setSilent(link, true) }
         streams.failOverdue()
         streams.wakeAll()
         // This comes last because sending may begin waits that start after this tick's time.
@@ -297,7 +298,7 @@ package final class LinkHandler: ChannelInboundHandler {
     }
 
     package func channelInactive(context: ChannelHandlerContext) {
-        perform(machine.disconnected())
+        perform(machine.disconnected(hasStreams: link.reservedStreamSlots > 0))
         link.handler.value = nil
         self.context = nil
         context.fireChannelInactive()
@@ -338,6 +339,7 @@ package final class LinkHandler: ChannelInboundHandler {
         guard machine.isOpen else { return }
         var bytes = unwrapInboundIn(data)
         machine.received(now: link.now)
+        if link.isSilent.load(ordering: .relaxed) { node.setSilent(link, false) }
         if !hasCheckedFirstBytes, let foreign = foreignBytes(in: bytes) { return perform(machine.reject(foreign)) }
         link.suppressFlushUntilReadEnds()
         do throws(AstraNetError) {
@@ -395,6 +397,9 @@ package final class LinkHandler: ChannelInboundHandler {
     }
 
     package func channelReadComplete(context: ChannelHandlerContext) {
+        if streams.takeActivity() {
+            link.streamReads.store(link.streamReads.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+        }
         wakeStreams()
         // The resumed tasks run now, so that the flush below sends their output too.
         node.executor.runWaiting(on: link.tasks) { self.flushIfDue() }

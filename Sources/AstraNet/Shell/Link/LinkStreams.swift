@@ -25,6 +25,8 @@ package final class LinkStreams {
     @exclusivity(unchecked) private var isTurnScheduled = false
     /// Whether the link has ended.
     @exclusivity(unchecked) private var hasEnded = false
+    /// Whether ops of streams have arrived since ``takeActivity()``.
+    @exclusivity(unchecked) private var hasActivity = false
     /// The FIN2 of requests whose last sources have not arrived yet, with the time in nanoseconds.
     ///
     /// A router that has two links to this node may forward a source over one and the end of its request over the
@@ -70,6 +72,12 @@ package final class LinkStreams {
         if !link.hasRoutedStreams.load(ordering: .relaxed), stream.remoteAddress.host != link.peer?.host {
             link.hasRoutedStreams.store(true, ordering: .relaxed)
         }
+    }
+
+    /// Returns whether ops of streams have arrived since the last call.
+    func takeActivity() -> Bool {
+        defer { hasActivity = false }
+        return hasActivity
     }
 
     /// Fails all streams because the link has ended.
@@ -156,6 +164,13 @@ package final class LinkStreams {
         }
         insert(stream, halfOpenSince: isEager ? nil : link.now)
         if isEager, case .refused(let message) = listener.accept(stream) {
+            remove(stream)
+            failLocally(stream, AstraNetError(.closed, message))
+            return refuse(remote, local, message, understands: understandsError)
+        }
+        // Otherwise the refusal would follow the SYN, and the dialer would not try another node. A Go dialer would not
+        // learn of a refusal before the SYN.
+        if !isEager, understandsError, let message = listener.refusal() {
             remove(stream)
             failLocally(stream, AstraNetError(.closed, message))
             return refuse(remote, local, message, understands: understandsError)
@@ -247,6 +262,7 @@ package final class LinkStreams {
             _ = try passToSiblings(op, from: peer)
             return
         }
+        hasActivity = true
         var effects = StreamOpEffects()
         stream.withStorage { perform(op, on: stream, &$0, &effects, from: peer, shared: shared) }
         if let failure = effects.linkFailure { throw failure }

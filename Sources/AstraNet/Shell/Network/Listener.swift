@@ -45,6 +45,7 @@ public final class Listener: Sendable {
         /// Whether the node closed the listener before its owner did.
         var isWithdrawn = false
         var onWithdrawal: (@Sendable () -> Void)?
+        var refusal: (@Sendable () -> String?)?
     }
 
     init(
@@ -124,6 +125,7 @@ public final class Listener: Sendable {
                 storage.accepted = []
                 storage.waiters = []
                 storage.onWithdrawal = nil
+                storage.refusal = nil
             }
             return (storage.accepted, storage.waiters)
         }
@@ -150,6 +152,18 @@ public final class Listener: Sendable {
             return storage.isWithdrawn
         }
         if isWithdrawn { body() }
+    }
+
+    /// Calls `body` for each DIAL that is not accepted at once. The text that it returns refuses the DIAL before the SYN,
+    /// so that the dialer tries another node.
+    public func refuseDials(_ body: @escaping @Sendable () -> String?) {
+        storage.withLockedValue { $0.refusal = body }
+    }
+
+    /// Returns the reason to refuse a DIAL that is not accepted yet; `nil` if there is none.
+    func refusal() -> String? {
+        let refusal = storage.withLockedValue { $0.refusal }
+        return refusal?()
     }
 
     /// Accepts or refuses a new stream. Called on the event loop of the stream's link.

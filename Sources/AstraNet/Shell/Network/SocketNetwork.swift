@@ -140,6 +140,15 @@ package struct SocketNetwork: LinkNetwork {
         }
     }
 
+    /// Returns whether a connection failed because nothing listens at the address.
+    static func isRefused(_ error: any Error) -> Bool {
+        switch error {
+        case let error as IOError: error.errnoCode == ECONNREFUSED
+        case let error as NIOConnectionError: error.connectionErrors.contains { isRefused($0.error) }
+        default: false
+        }
+    }
+
     /// Returns the system's message of an error, without the NIO error around it.
     package static func reason(_ error: any Error) -> String {
         switch error {

@@ -284,6 +284,9 @@ public final class MeshStream: Sendable {
     /// Current time on the node's clock.
     package var now: ContinuousClock.Instant { link.node.surroundings.now() }
 
+    /// Whether the remote host is the peer of the link and has announced that it understands ERR.
+    package var understandsErrors: Bool { link.can(.refuse, with: remoteAddress.host) }
+
     /// `ip:port` of the peer on the link; empty if the link has no such address.
     package var peerSocketAddress: String { link.peerSocketAddress.withLockedValue { $0 } }
 

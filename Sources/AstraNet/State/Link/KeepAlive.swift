@@ -96,6 +96,11 @@ package struct KeepAlive: Hashable, Sendable {
         return pingSentAt.map { max(1, now - $0) }
     }
 
+    /// Whether nothing has arrived for more than two ping intervals. A peer that works sends PING or PONG more often.
+    package func isSilent(now: UInt64) -> Bool {
+        now - lastReceived > 2 * limits.idleWrite
+    }
+
     package enum Verdict: Hashable {
         case fine
         case sendPing

@@ -349,6 +349,9 @@ struct LinkMachine: Hashable, Sendable {
         return verdict == .sendPing ? .sendPing : .doNothing
     }
 
+    /// Whether the peer of a link that is up has sent nothing for more than two ping intervals.
+    func isSilent(now: UInt64) -> Bool { peer != nil && keepAlive.isSilent(now: now) }
+
     // MARK: - Closing
 
     /// Retires the link, because another link leads to the same host.
@@ -420,12 +423,16 @@ struct LinkMachine: Hashable, Sendable {
     private static let closedByServer = AstraNetError(.linkLost, "the server closed the connection")
 
     /// Handles that the connection is closed.
-    mutating func disconnected() -> Action {
+    ///
+    /// - Parameter hasStreams: whether the link has open streams. Without any, the peer has ended normally.
+    mutating func disconnected(hasStreams: Bool) -> Action {
         switch phase {
         case .handshaking, .up:
             let reason =
                 isDialled && phase == .handshaking
-                ? Self.closedByServer : AstraNetError(.linkLost, "the connection to the peer was lost")
+                ? Self.closedByServer
+                : AstraNetError(
+                    .linkLost, hasStreams ? "the connection to the peer was lost" : "the peer closed the connection")
             phase = .closed(reason)
             return .end(reason)
         case .closing(let reason):

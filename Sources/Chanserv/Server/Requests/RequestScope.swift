@@ -66,6 +66,21 @@ package final class RequestScope: ConnectionDelegate {
         storage = Mutex(Storage(revision: revision, lastAccept: began, deadlines: deadlines))
     }
 
+    /// Fails a connection with this request's client.
+    ///
+    /// A Go client takes every end for that of a complete answer, unless it comes inside the length of a frame
+    /// (`docs/protocol.md` §5). So a part of a length precedes the end.
+    func fail(_ connection: any Connection, _ message: String) {
+        if !context.readsErrors {
+            do throws(ConnectionError) {
+                _ = try connection.write(ByteBuffer(repeating: 0xFF, count: 4))
+            } catch {
+                // The connection has ended already, and the next call does nothing.
+            }
+        }
+        connection.fail(message)
+    }
+
     /// The addresses of the two ends of the request's connection.
     package var addresses: ConnectionAddresses { connection.addresses }
 
@@ -141,7 +156,7 @@ package final class RequestScope: ConnectionDelegate {
     private func bodyFailed(_ error: ChanservError) {
         if connection.isPeerClosed { return cancel(.clientGone) }
         endListing(.neutral) {
-            connection.fail(error.description)
+            fail(connection, error.description)
             report(error)
         }
     }
@@ -245,7 +260,8 @@ package final class RequestScope: ConnectionDelegate {
                 // The client accepted none of the granted sources within the accept timeout. This is not a failure of
                 // the service.
                 endListing(.neutral) {
-                    connection.fail(
+                    fail(
+                        connection,
                         ChanservError(.deadlineExceeded, "chan accept timeout: the client accepted no source")
                             .description)
                 }
@@ -364,7 +380,7 @@ package final class RequestScope: ConnectionDelegate {
         let text = failure.code == .sourceFailed ? failure.message : failure.description
         let message = revision.configuration.errorText?(error.cause) ?? text
         endListing(error.counts ? .failed(failure) : .neutral) {
-            connection.fail(message)
+            fail(connection, message)
             report(failure)
         }
     }
@@ -397,7 +413,7 @@ package final class RequestScope: ConnectionDelegate {
         case .clientGone:
             connection.close()
         case .stopped(let reason):
-            connection.fail(reason ?? "the server stopped serving the request")
+            fail(connection, reason ?? "the server stopped serving the request")
         case .deadline(let what):
             let error = ChanservError(.deadlineExceeded, what)
             connection.abort(error.description)

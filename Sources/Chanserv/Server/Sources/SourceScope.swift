@@ -262,7 +262,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
             end.connection?.close()
             request.ended(self, .neutral, end)
         } else {
-            end.connection?.fail(failure.description)
+            if let connection = end.connection { request.fail(connection, failure.description) }
             report(failure)
             request.ended(self, .failed(failure), end)
         }
@@ -283,7 +283,7 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         }
         if let connection = sentAll(outcome) {
             // Until the client accepts it, it counts as an unaccepted source.
-            if let text { connection.fail(text) } else { connection.close() }
+            if let text { request.fail(connection, text) } else { connection.close() }
             if let failure { report(failure) }
             firstFramesSent()
             if !connection.progress.isUnaccepted { connectionChanged() }
@@ -292,7 +292,9 @@ package final class SourceScope: SourceOutput, ConnectionDelegate {
         guard var end = end(unlessSent: true) else { return }
         // The client accepted the source, but ``connectionChanged()`` has not handled that yet.
         end.acceptedAfterSent = !end.countedAsAccepted && end.connection?.progress.wasAccepted == true
-        if let text { end.connection?.fail(text) } else { end.connection?.close() }
+        if let connection = end.connection {
+            if let text { request.fail(connection, text) } else { connection.close() }
+        }
         if let failure { report(failure) }
         request.ended(self, outcome, end)
     }

@@ -1,4 +1,5 @@
 import Glibc
+import HostConfiguration
 
 /// The location of the Load plugin.
 enum LoadPlugin {
@@ -15,9 +16,13 @@ enum LoadPlugin {
         let folder = executableFolder()
         let candidates = given.map { [$0] } ?? ["\(folder)/\(file)", "\(folder)/lib\(product).so", "Plugins/\(file)"]
         for candidate in candidates {
-            guard let real = realpath(candidate, nil) else { continue }
+            guard let real = realpath(candidate.systemString, nil) else { continue }
             defer { free(real) }
-            return String(cString: real)
+            let path = String(systemString: real)
+            guard !path.hasBytesThatAreNotUTF8 else {
+                throw BenchError(.configuration, "the path '\(path)' is not UTF-8: copy the plugin to another folder")
+            }
+            return path
         }
         if let given { throw BenchError(.configuration, "\(SystemError("cannot find '\(given)'"))") }
         throw BenchError(
@@ -29,7 +34,7 @@ enum LoadPlugin {
     private static func executableFolder() -> String {
         guard let real = realpath("/proc/self/exe", nil) else { return "." }
         defer { free(real) }
-        let path = String(cString: real)
+        let path = String(systemString: real)
         return String(path.prefix(upTo: path.lastIndex(of: "/") ?? path.startIndex))
     }
 }
