@@ -77,7 +77,7 @@ let package = Package(
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .target(
             name: "ChanservFiles", dependencies: ["CChanservPlugin", "CZlib", "CZstd"], path: "Plugins/Files",
-            publicHeadersPath: ".", cSettings: strictC,
+            publicHeadersPath: ".", cSettings: strictC + [.headerSearchPath(".")],
             linkerSettings: [.linkedLibrary("z"), .linkedLibrary("zstd")]),
         .target(
             name: "ChanservLoad", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",

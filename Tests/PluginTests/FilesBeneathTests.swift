@@ -15,7 +15,7 @@ import Testing
         let project = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
         let folder = project.appending(path: "Plugins/Files")
-        let sources = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".c") }
+        let sources = try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".c") }
         let library = FileManager.default.temporaryDirectory.appending(path: "lib\(definition)-\(getpid()).so")
         defer { unlink(library.path) }
         let compiler = Process()
@@ -23,7 +23,7 @@ import Testing
         compiler.arguments =
             [
                 "clang", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-D\(definition)", "-I",
-                project.appending(path: "Sources/CChanservPlugin/include").path, "-o", library.path,
+                folder.path, "-I", project.appending(path: "Sources/CChanservPlugin/include").path, "-o", library.path,
             ] + sources.map { folder.appending(path: $0).path } + ["-lz", "-lzstd"]
         try compiler.run()
         compiler.waitUntilExit()
