@@ -109,11 +109,11 @@ public protocol Binding: Sendable {
     /// Calls `body`, on a network thread, for each dial that the network answers before it calls `onConnection`. The
     /// text that it returns refuses the dial, so that the dialer tries another offer. The default implementation does
     /// nothing.
-    func refuseDials(_ body: @escaping @Sendable () -> String?)
+    func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?)
 }
 
 extension Binding {
-    public func refuseDials(_ body: @escaping @Sendable () -> String?) {}
+    public func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?) {}
 }
 
 /// Receives the events of a connection.

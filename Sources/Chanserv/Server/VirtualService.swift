@@ -342,7 +342,7 @@ public final class VirtualService: Sendable {
             self?.received(connection) ?? .refused("the service is gone")
         }
         storage.withLockedValue { $0.binding = binding }
-        binding.refuseDials { [weak self] in self?.refusalOfDial() }
+        binding.refuseDials { [weak self] in self?.refusalOfDial(by: $0, at: $1) }
         binding.whenWithdrawn { [weak self] in
             self?.bindingFailed(ChanservError(.cancelled, "the network was shut down"))
         }
@@ -402,7 +402,7 @@ public final class VirtualService: Sendable {
     }
 
     private func refused(
-        _ reason: RefusalReason, _ message: String, client: String?, clientAddress: String?
+        _ reason: RefusalReason, _ message: String, client: String, clientAddress: String?
     ) {
         totals.addRefusal(reason)
         guard open.log.isOn else { return }
@@ -413,12 +413,12 @@ public final class VirtualService: Sendable {
     }
 
     /// Returns the reason to refuse a dial before its request can begin; `nil` if there is none.
-    private func refusalOfDial() -> String? {
+    private func refusalOfDial(by client: String, at clientAddress: String?) -> String? {
         guard storage.withLockedValue({ isFull($0) }), let most = revision.configuration.maxOpenRequests else {
             return nil
         }
         let message = full(most)
-        refused(.busy, message, client: nil, clientAddress: nil)
+        refused(.busy, message, client: client, clientAddress: clientAddress)
         return message
     }
 

@@ -170,7 +170,7 @@ package final class LinkStreams {
         }
         // Otherwise the refusal would follow the SYN, and the dialer would not try another node. A Go dialer would not
         // learn of a refusal before the SYN.
-        if !isEager, understandsError, let message = listener.refusal() {
+        if !isEager, understandsError, let message = listener.refusal(of: stream) {
             remove(stream)
             failLocally(stream, AstraNetError(.closed, message))
             return refuse(remote, local, message, understands: understandsError)

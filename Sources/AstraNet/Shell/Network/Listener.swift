@@ -45,7 +45,7 @@ public final class Listener: Sendable {
         /// Whether the node closed the listener before its owner did.
         var isWithdrawn = false
         var onWithdrawal: (@Sendable () -> Void)?
-        var refusal: (@Sendable () -> String?)?
+        var refusal: (@Sendable (String, String?) -> String?)?
     }
 
     init(
@@ -155,15 +155,16 @@ public final class Listener: Sendable {
     }
 
     /// Calls `body` for each DIAL that is not accepted at once. The text that it returns refuses the DIAL before the SYN,
-    /// so that the dialer tries another node.
-    public func refuseDials(_ body: @escaping @Sendable () -> String?) {
+    /// so that the dialer tries another node. Its parameters are the address of the dialer on the mesh, and the `ip:port` of
+    /// the link.
+    public func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?) {
         storage.withLockedValue { $0.refusal = body }
     }
 
     /// Returns the reason to refuse a DIAL that is not accepted yet; `nil` if there is none.
-    func refusal() -> String? {
+    func refusal(of stream: MeshStream) -> String? {
         let refusal = storage.withLockedValue { $0.refusal }
-        return refusal?()
+        return refusal?(stream.remoteAddress.description, stream.peerSocketAddress)
     }
 
     /// Accepts or refuses a new stream. Called on the event loop of the stream's link.
