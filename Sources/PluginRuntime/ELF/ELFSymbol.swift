@@ -39,6 +39,6 @@ package struct ELFSymbol: Hashable, Sendable {
     /// Makes the symbol an ordinary global one (`STB_GLOBAL`) in the bytes of its file.
     package func makeGlobal(in file: inout [UInt8]) { file[position + 4] = 1 << 4 | info & 15 }
 
-    /// Binds the library's own uses of the symbol to the library's definition (`STV_PROTECTED`) in the bytes of its file.
+    /// Binds the uses of the symbol by the library to its own definition (`STV_PROTECTED`) in the bytes of its file.
     package func bindOwnUses(in file: inout [UInt8]) { file[position + 5] = other | 3 }
 }

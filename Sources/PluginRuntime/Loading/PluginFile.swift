@@ -13,6 +13,8 @@ package struct PluginFile: Sendable {
     package let digest: PluginDigest
     /// The needed files outside of the system folders. They identify the code together with ``digest``.
     package var needed: [NeededLibrary] = []
+    /// Warning for the case that the library is loaded into the host; `nil` if there is none.
+    package var warning: String?
 
     package init(path: String, bytes: [UInt8], digest: PluginDigest) {
         self.path = path
@@ -149,11 +151,11 @@ package struct PluginFile: Sendable {
         return library
     }
 
-    /// Warning about a file that is loaded into the host; `nil` if there is none.
-    package var warning: String? {
-        guard let library = try? ELFLibrary(bytes), library.dynamic.usesStaticTLS else { return nil }
+    /// Returns a warning about a library that is loaded into the host; `nil` if there is none.
+    static func warning(about library: ELFLibrary) -> String? {
+        guard library.dynamic.usesStaticTLS else { return nil }
         return "uses static TLS (initial-exec thread-local variables), of which a process has little and each loaded "
-            + "version keeps its part, so that a later reload may be refused; \(Self.staticTLSRemedy)"
+            + "version keeps its part, so that a later reload may be refused; \(staticTLSRemedy)"
     }
 
     static let staticTLSRemedy =

@@ -82,8 +82,8 @@ package struct PluginLinkage {
             guard !names.isEmpty else { continue }
             throw PluginLoadError(
                 .libraryConflict, path: path,
-                "needs \(library.library.path), which was loaded earlier and keeps using the \(Self.list(names)) that it "
-                    + "found then, not that of this version; set isolation: process for this plugin, or hide these "
+                "needs \(library.library.path), which was loaded earlier and keeps using the \(Self.list(names)) that "
+                    + "it found then, not that of this version; set isolation: process for this plugin, or hide these "
                     + "names (-fvisibility=hidden, or a version script)")
         }
     }

@@ -121,6 +121,7 @@ package final class PluginStore: Sendable {
         // A worker process has the same environment, or less if its `environment` omits LD_LIBRARY_PATH.
         let search = LibrarySearch(for: library, in: PluginFile.split(path).folder, surroundings)
         file.needed = search.libraries.map(\.library)
+        file.warning = PluginFile.warning(about: library)
         // A library that is loaded already has all libraries it needs, even if their files are gone.
         if !knows(file.digest) {
             let problem = search.problem ?? LibrarySearch.escape(of: library, loaded: surroundings.loaded)
