@@ -18,13 +18,20 @@ import Testing
         return String(decoding: json, as: UTF8.self) + "\n"
     }
 
+    /// Makes the plugin process what has happened to all files, which it does before it follows another one.
+    static func processReports(_ instance: Instance) throws {
+        #expect(try instance.sources("{}\nother").count == 1)
+    }
+
     // MARK: Rotation
 
     @Test(arguments: [false, true]) func `rotations between two polls lose nothing`(compressed: Bool) async throws {
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "line 0\n")
-            let source = try Self.follow(folder, Self.hour).sources("log")[0]
+            try folder.write("other")
+            let instance = try Self.follow(folder, Self.hour)
+            let source = try instance.sources("log")[0]
             #expect(try source.texts(1) == ["line 0\n"])
             #expect(source.poll().status == pending)
             for round in 1..<20 {
@@ -35,7 +42,7 @@ import Testing
                 try folder.write("log", "line \(round)\n")
             }
             if compressed {
-                usleep(100_000)
+                try Self.processReports(instance)
                 for old in 1..<20 { try compress("log.\(old)", in: folder) }
             }
             #expect(try source.texts(19) == (1..<20).map { "line \($0)\n" })
@@ -83,7 +90,7 @@ import Testing
             let source = try instance.sources("log")[0]
             #expect(text(source.poll(.one).items) == ["one\n"])
             try folder.truncate("log", to: 0)
-            usleep(50_000)
+            #expect(source.poll().status == pending)
             try folder.append("log", "four\n")
             #expect(try source.texts(1) == ["four\n"])
             let line = try instance.host.waitForLine { $0.contains("missing") }
@@ -166,7 +173,7 @@ import Testing
             for number in 0..<3 {
                 try folder.rename("log", to: "log.\(number)")
                 try folder.write("log", "next \(number)\n")
-                usleep(10_000)
+                try folder.waitForLaterTime(than: "log")
             }
             #expect(try sources[0].texts(3) == ["next 0\n", "next 1\n", "next 2\n"])
             let warnings = instance.host.log.filter { $0.contains("inotify") }
@@ -294,6 +301,7 @@ import Testing
         ("!a", "only patterns with `!`"),
         (String(repeating: "{a,b}", count: 11), "exceeds the limit of 1024 patterns"),
         (String(repeating: "{", count: 65), "has more than 64 opening braces"),
+        ("{a,[b}", "has a [ without a closing ]"),
         ("{a,..}/x", "has a component .."),
         ("!../x\na", "has a component .."),
         ("{\"tail\":-1}\na", "not an integer"),
@@ -384,6 +392,7 @@ import Testing
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "1\n2\n")
+            try folder.write("other")
             let instance = try Self.follow(folder, ["resume_window": .duration(nanoseconds: 60_000_000_000)])
             var source: Stream? = try instance.sources("{}\nlog")[0]
             #expect(try source?.texts(1) == ["1\n"])
@@ -394,16 +403,74 @@ import Testing
                 try folder.append("log", "3\n")
                 try folder.rename("log", to: "log.1")
                 try folder.write("log", "4\n")
-                usleep(50_000)
+                try Self.processReports(instance)
                 try compress("log.1", in: folder)
                 try folder.write("log.2", "4\n")
                 try folder.truncate("log", to: 0)
-                usleep(50_000)
+                try Self.processReports(instance)
                 try folder.append("log", "2\n")
                 source = try instance.sources(position + "log")[0]
                 #expect(try source?.texts(4) == ["2\n", "3\n", "4\n", "2\n"])
                 for old in ["log.1.gz", "log.2"] { try folder.remove(old) }
             }
+        }
+    }
+
+    /// The plugin keeps 4,096 generations for a client that does not read, and then gives up the oldest ones.
+    @Test func `a client resumes although a slow client was left behind`() async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.write("log", "line 0\n")
+            let instance = try Self.follow(folder, Self.hour)
+            var number = 0
+            func rotate(_ source: Stream, _ times: Int) throws {
+                for _ in 0..<times {
+                    try folder.rename("log", to: "log.\(number)")
+                    number += 1
+                    try folder.write("log", "line \(number)\n")
+                    #expect(try source.texts(1) == ["line \(number)\n"])
+                }
+            }
+            var source: Stream? = try instance.sources("{}\nlog")[0]
+            let first = try #require(source)
+            #expect(try first.texts(1) == ["line 0\n"])
+            // Some generations are forgotten before the slow client comes, and others because of it.
+            try rotate(first, 300)
+            let slow = try instance.sources("{}\nlog")[0]
+            #expect(try slow.texts(1) == ["line 300\n"])
+            try rotate(first, 4200)
+            let sent = (0...number).reduce(0) { $0 + "line \($1)\n".utf8.count }
+            let position = try Self.position(first, after: sent)
+            source = nil
+            try folder.append("log", "next\n")
+            source = try instance.sources(position + "log")[0]
+            #expect(try source?.texts(1) == ["next\n"])
+            // The slow client continues with the oldest file that is left.
+            #expect(try slow.texts(1) == ["line \(number + 1 - 4096)\n"])
+            #expect(instance.host.log.contains { $0.contains("files and 0 bytes of others are missing") })
+        }
+    }
+
+    @Test func `a source continues after descriptors were lacking`() async throws {
+        try await onThread {
+            let folder = try Folder()
+            try folder.write("log", "one\n")
+            let source = try FilesFollowTests.follow(folder, open: 0).sources("log")[0]
+            #expect(try source.texts(1) == ["one\n"])
+            #expect(source.poll().status == pending)
+            try folder.append("log", "two\n")
+            try source.wakeSignal.wait()
+            // The plugin knows the new size, and cannot open the file.
+            var limit = rlimit()
+            try folder.check(getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
+            var none = limit
+            none.rlim_cur = 0
+            try folder.check(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &none))
+            let answer = source.poll()
+            try folder.check(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit))
+            #expect(answer.status == pending && answer.items.isEmpty)
+            try source.wakeSignal.wait()
+            #expect(try source.texts(1) == ["two\n"])
         }
     }
 
@@ -413,9 +480,9 @@ import Testing
             try folder.write("log", "1\n2\n3\n")
             let position = try Self.position(Self.follow(folder).sources("{}\nlog")[0], after: 4)
             try folder.rename("log", to: "log.2")
-            usleep(20_000)
+            try folder.waitForLaterTime(than: "log.2")
             try folder.write("log.1", "4\n")
-            usleep(20_000)
+            try folder.waitForLaterTime(than: "log.1")
             try folder.write("log", "5\n")
             let source = try Self.follow(folder).sources(position + "log")[0]
             #expect(try source.texts(3) == ["3\n", "4\n", "5\n"])

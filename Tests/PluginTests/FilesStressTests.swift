@@ -25,10 +25,16 @@ import Testing
         let folder: Folder
         let progress = Mutex(Progress())
         let rotationsKept = 20
+        /// Signalled by each reader when it follows the file.
+        let following = DispatchSemaphore(value: 0)
 
         init(_ folder: Folder) { self.folder = folder }
 
-        func run(for seconds: Int, every milliseconds: Int) throws {
+        /// Begins when `readers` readers follow the file, so that they get it from the first line on.
+        func run(for seconds: Int, every milliseconds: Int, readers: Int) throws {
+            for _ in 0..<readers {
+                guard following.wait(timeout: .now() + 60) == .success else { throw Failure("a reader does not begin") }
+            }
             let path = folder.file("app.log")
             func open() -> Int32 { Foundation.open(path, O_CREAT | O_APPEND | O_WRONLY, 0o644) }
             var file = open()
@@ -94,6 +100,7 @@ import Testing
                 if let resume { options["resume"] = [resume] }
                 let line = try String(decoding: JSONSerialization.data(withJSONObject: options), as: UTF8.self)
                 let source = try #require(try instance.sources("\(line)\napp.log").first)
+                if session == 1 { writer.following.signal() }
                 var header = try #require(
                     try JSONSerialization.jsonObject(with: Data(source.header)) as? [String: Any])
                 let bytes = try read(source, until: time.map { Date(timeIntervalSinceNow: $0) } ?? .distantFuture)
@@ -135,8 +142,9 @@ import Testing
         let writer = Writer(folder)
         let instance = try await onThread { try folder.instance(["follow": .boolean(true)]) }
         let session = interval < 100 ? 0.2 : 5
+        let readers = 5
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for number in 0..<5 {
+            for number in 0..<readers {
                 group.addTask {
                     try await onThread {
                         var reader = Reader(instance: instance, writer: writer)
@@ -145,9 +153,7 @@ import Testing
                     }
                 }
             }
-            // The sources follow from the first line on.
-            try await Task.sleep(for: .milliseconds(300))
-            group.addTask { try await onThread { try writer.run(for: seconds, every: interval) } }
+            group.addTask { try await onThread { try writer.run(for: seconds, every: interval, readers: readers) } }
             try await group.waitForAll()
         }
         #expect(!instance.host.log.contains { $0.contains("missing") }, "\(instance.host.log)")

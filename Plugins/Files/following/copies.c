@@ -127,10 +127,20 @@ bool copies_adopt(struct tracker *tracker, struct generation *generation) {
     return adopt_listed(tracker, generation);
 }
 
+/* Returns the time before which nothing of the generation was written; 0 if it is not known. */
+static int64_t earliest_write(const struct tracker *tracker, size_t index) {
+    const struct generation *generation = tracker->generations[index];
+    const struct generation *previous = index > 0 ? tracker->generations[index - 1] : NULL;
+    if (generation->compression == COMPRESSION_NONE) {
+        return generation->is.born_seconds * INT64_C(1000000000) + generation->is.born_nanoseconds;
+    }
+    return previous != NULL && previous->compression == COMPRESSION_NONE ? previous->is.changed : 0;
+}
+
 bool copies_insert_missed(struct tracker *tracker, size_t index, const char *head, size_t head_size) {
     struct generation *generation = tracker->generations[index];
     /* A rotated file that is unpacked again to be looked at has its old time. */
-    int64_t since = generation->is.born_seconds * INT64_C(1000000000) + generation->is.born_nanoseconds;
+    int64_t since = earliest_write(tracker, index);
     uint64_t after = index > 0 ? tracker->generations[index - 1]->born : 0;
     uint64_t before = index + 1 < tracker->count ? tracker->generations[index + 1]->born : UINT64_MAX;
     bool any = false;

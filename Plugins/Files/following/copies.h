@@ -17,8 +17,8 @@ void copies_settle(struct tracker *tracker);
 /* Finds the copy of a truncated file, in which its generation continues. Returns false if there is none. */
 bool copies_adopt(struct tracker *tracker, struct generation *generation);
 /*
- * A file gets its first bytes. If it was truncated before that was noticed, copies exist of what it had before. Inserts
- * them before it.
+ * The first bytes of a file are found. If it was truncated before that was noticed, copies exist of what it had before.
+ * Inserts them before it. Returns whether there were any.
  */
 bool copies_insert_missed(struct tracker *tracker, size_t index, const char *head, size_t head_size);
 /*

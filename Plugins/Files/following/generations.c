@@ -196,8 +196,8 @@ void tracker_lose(struct tracker *tracker, uint64_t files, uint64_t bytes) {
         return;
     }
     log_line(tracker->watcher->host, CHANSERV_LOG_WARNING,
-             "%s: data was rotated away before it was read, or written to a rotated file: %" PRIu64 " files and %" PRIu64 " bytes of others are "
-             "missing; %" PRIu64 " files and %" PRIu64 " bytes in total",
+             "%s: data was rotated away before it was read, or written to a rotated file: %" PRIu64
+             " files and %" PRIu64 " bytes of others are missing; %" PRIu64 " files and %" PRIu64 " bytes in total",
              tracker->path, tracker->lost_files - tracker->told_files, tracker->lost_bytes - tracker->told_bytes,
              tracker->lost_files, tracker->lost_bytes);
     tracker->told_files = tracker->lost_files;

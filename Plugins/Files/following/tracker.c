@@ -32,6 +32,10 @@ static bool identify_all(struct tracker *tracker) {
             generations_drop(tracker, i);
             return false;
         }
+        /* It may have been truncated before it was compressed, and never opened before that. */
+        if (generation->sealed && copies_insert_missed(tracker, i, generation->head, generation->head_size)) {
+            return false;
+        }
         if (generation->known && tracker->scans && last && i > 0) {
             tracker->scans = false;
             char head[HEAD_SIZE];

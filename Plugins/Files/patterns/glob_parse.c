@@ -24,7 +24,7 @@ static const char *skip_set(const char *text, const char **problem) {
         }
         text += text[0] == '\\' && text[1] != '\0';
         uint32_t code;
-        size_t length = utf8_decode(text, strlen(text), &code);
+        size_t length = utf8_decode(text, strnlen(text, 4), &code);
         if (length == 0) {
             code = UINT32_C(0x80000000) | (unsigned char)*text;
             length = 1;
@@ -125,73 +125,87 @@ static const char *parse_pattern(struct globs *globs, char *pattern) {
     return NULL;
 }
 
+/* Returns the end of an escaped character, a set or another character. The sets of the pattern are valid. */
+static const char *token_end(const char *text) {
+    const char *problem, *end = *text == '[' ? skip_set(text + 1, &problem) : NULL;
+    return end != NULL ? end : text + (text[0] == '\\' && text[1] != '\0' ? 2 : 1);
+}
+
+/*
+ * Returns the problem of the first set that is not valid; NULL if there is none. Such a set would be searched for its
+ * end from every brace and from every `[` in it.
+ */
+static const char *check_sets(const char *text) {
+    const char *problem;
+    while (*text != '\0') {
+        if (*text == '[' && skip_set(text + 1, &problem) == NULL) {
+            return problem;
+        }
+        text = token_end(text);
+    }
+    return NULL;
+}
+
+/* Finds the brace that closes the one at `open`. Returns NULL if there is none, or no comma between them. */
+static const char *closing_brace(const char *open) {
+    bool comma = false;
+    size_t depth = 0;
+    for (const char *at = open; *at != '\0'; at = token_end(at)) {
+        if (*at == '{') {
+            depth++;
+        } else if (*at == ',' && depth == 1) {
+            comma = true;
+        } else if (*at == '}' && --depth == 0) {
+            return comma ? at : NULL;
+        }
+    }
+    return NULL;
+}
+
 /*
  * Finds the first alternatives in braces from `text` on. Sets the positions of the braces. Returns false if there are
  * none.
  */
 static bool find_braces(const char *text, const char **open, const char **close) {
-    for (; *text != '\0'; text++) {
-        if (*text == '\\' && text[1] != '\0') {
-            text++;
-        } else if (*text == '[') {
-            const char *problem, *end = skip_set(text + 1, &problem);
-            text = end != NULL ? end - 1 : text;
-        } else if (*text == '{') {
-            bool comma = false;
-            size_t depth = 0;
-            for (const char *at = text; *at != '\0'; at++) {
-                if (*at == '\\' && at[1] != '\0') {
-                    at++;
-                } else if (*at == '[') {
-                    const char *problem, *end = skip_set(at + 1, &problem);
-                    at = end != NULL ? end - 1 : at;
-                } else if (*at == '{') {
-                    depth++;
-                } else if (*at == ',' && depth == 1) {
-                    comma = true;
-                } else if (*at == '}' && --depth == 0) {
-                    if (comma) {
-                        *open = text;
-                        *close = at;
-                        return true;
-                    }
-                    break;
-                }
-            }
+    for (; *text != '\0'; text = token_end(text)) {
+        *close = *text == '{' ? closing_brace(text) : NULL;
+        if (*close != NULL) {
+            *open = text;
+            return true;
         }
     }
     return false;
+}
+
+/* Adds a pattern without alternatives. */
+static const char *add_plain(struct globs *globs, const char *pattern, size_t *patterns) {
+    char **grown = reallocarray(globs->texts, globs->patterns + 1, sizeof *grown);
+    if (grown == NULL) {
+        return "needs more memory than there is";
+    }
+    globs->texts = grown;
+    if (++*patterns > GLOB_PATTERNS_MAX) {
+        return "exceeds the limit of 1024 patterns";
+    }
+    char *copy = strdup(pattern);
+    if (copy == NULL) {
+        return "needs more memory than there is";
+    }
+    globs->texts[globs->patterns++] = copy;
+    return parse_pattern(globs, copy);
 }
 
 /* Adds a pattern, or all that it expands to. `from` is the position from which it may have alternatives. */
 static const char *add_pattern(struct globs *globs, const char *pattern, size_t from, size_t *patterns) {
     const char *open, *close;
     if (!find_braces(pattern + from, &open, &close)) {
-        char **grown = reallocarray(globs->texts, globs->patterns + 1, sizeof *grown);
-        if (grown == NULL) {
-            return "needs more memory than there is";
-        }
-        globs->texts = grown;
-        if (++*patterns > GLOB_PATTERNS_MAX) {
-            return "exceeds the limit of 1024 patterns";
-        }
-        char *copy = strdup(pattern);
-        if (copy == NULL) {
-            return "needs more memory than there is";
-        }
-        globs->texts[globs->patterns++] = copy;
-        return parse_pattern(globs, copy);
+        return add_plain(globs, pattern, patterns);
     }
     size_t prefix = (size_t)(open - pattern), suffix = strlen(close + 1);
     const char *begin = open + 1;
     size_t depth = 0;
-    for (const char *at = begin; at <= close; at++) {
-        if (*at == '\\' && at + 1 < close) {
-            at++;
-        } else if (*at == '[') {
-            const char *problem, *end = skip_set(at + 1, &problem);
-            at = end != NULL && end <= close ? end - 1 : at;
-        } else if (*at == '{') {
+    for (const char *at = begin; at <= close; at = token_end(at)) {
+        if (*at == '{') {
             depth++;
         } else if (*at == '}' && at < close) {
             depth--;
@@ -251,6 +265,9 @@ chanserv_status globs_parse(struct globs *globs, struct globs *excluded, const c
         const char *problem = length >= PATH_MAX ? "is longer than a path can be" : NULL;
         if (problem == NULL && count_braces(line) > GLOB_BRACES_MAX) {
             problem = "has more than 64 opening braces";
+        }
+        if (problem == NULL) {
+            problem = check_sets(line + excludes);
         }
         if (problem == NULL) {
             problem = add_pattern(excludes ? excluded : globs, line + excludes, 0, &patterns);

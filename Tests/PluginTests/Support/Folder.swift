@@ -66,6 +66,24 @@ final class Folder: Sendable {
     func remove(_ name: String) throws { try check(unlink(file(name))) }
     func truncate(_ name: String, to size: Int) throws { try check(Foundation.truncate(file(name), off_t(size))) }
 
+    private func modified(_ name: String) throws -> timespec {
+        var status = stat()
+        try check(stat(file(name), &status))
+        return status.st_mtim
+    }
+
+    /// Waits until a file that is written now has a later time of its last write than `name`.
+    func waitForLaterTime(than name: String) throws {
+        let old = try modified(name)
+        let deadline = Date(timeIntervalSinceNow: 60)
+        while Date() < deadline {
+            try write("clock")
+            let now = try modified("clock")
+            if (now.tv_sec, now.tv_nsec) > (old.tv_sec, old.tv_nsec) { return }
+        }
+        throw Failure("the time of the file system stands still")
+    }
+
     /// Removes root's file access rights from this thread, and from threads that it starts, until the thread ends.
     func giveUpPrivileges() throws {
         guard geteuid() == 0 else { return }
