@@ -65,7 +65,7 @@ struct Status: AsyncParsableCommand {
         }
     }
 
-    private func show(_ report: StatusReport) throws {
+    private func show(_ report: HostStatus) throws {
         if options.json {
             try options.write(report)
         } else {

@@ -3,7 +3,7 @@ import HostConfiguration
 
 /// Renders the status of a host as text tables.
 enum StatusText {
-    static func render(_ report: StatusReport) -> String {
+    static func render(_ report: HostStatus) -> String {
         let listening = report.listening.isEmpty ? "nowhere" : "on \(report.listening.joined(separator: ", "))"
         var text = "host \(report.pid), up \(age(report.uptimeMilliseconds)), generation \(report.generation), "
         text += "listening \(listening)\n"
@@ -14,6 +14,7 @@ enum StatusText {
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + TextTable.render(routes(report.routes))
         if !report.plugins.isEmpty { text += "\n" + TextTable.render(plugins(report.plugins)) }
+        if !report.dropIns.isEmpty { text += "\n" + TextTable.render(dropIns(report.dropIns)) }
         let workers = workers(report.plugins)
         if workers.count > 1 { text += "\n" + TextTable.render(workers) }
         let generations = report.requestsByGeneration.filter { $0.generation != report.generation }
@@ -30,20 +31,20 @@ enum StatusText {
         return text
     }
 
-    private static func stopping(_ stop: StatusReport.Stopping) -> String {
+    private static func stopping(_ stop: HostStatus.Stopping) -> String {
         let elapsed = ValueGrammar.text(.seconds(stop.elapsedMilliseconds / 1_000))
         let drain = ValueGrammar.text(.milliseconds(stop.drainMilliseconds))
         let requests = "\(stop.requestsOpen) open \(stop.requestsOpen == 1 ? "request" : "requests")"
         return "stopping for \(elapsed), up to \(drain) for \(requests)\n"
     }
 
-    private static func reload(_ last: StatusReport.LastReload) -> String {
-        let lines = last.outcome.reasons + last.outcome.warnings.map { "warning: \($0)" }
+    private static func reload(_ last: HostStatus.LastReload) -> String {
+        let lines = last.outcome.reasons + last.outcome.rejected + last.outcome.warnings.map { "warning: \($0)" }
         return "last reload \(age(last.ageMilliseconds)) ago: \(last.outcome.text)\n"
             + lines.map { "  \($0.visible)\n" }.joined()
     }
 
-    private static func routes(_ routes: [StatusReport.Route]) -> [[String]] {
+    private static func routes(_ routes: [HostStatus.Route]) -> [[String]] {
         [["ROUTE", "PLUGIN", "STATE", "REQUESTS", "REFUSED", "SOURCES", "FRAMES", "BYTES", "FAILURES"]]
             + routes.map { route in
                 [
@@ -56,20 +57,20 @@ enum StatusText {
     }
 
     /// Returns the number of refused requests, by reason if there are any: `2 busy, 1 withdrawn`.
-    private static func refused(_ route: StatusReport.Route) -> String {
+    private static func refused(_ route: HostStatus.Route) -> String {
         let total = route.requestsRefused
-        guard let counts = route.refused else { return "\(total)" }
+        let counts = route.refused
         let reasons = [(counts.busy, "busy"), (counts.withdrawn, "withdrawn"), (counts.draining, "draining")]
             .filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
         return reasons.isEmpty ? "\(total)" : reasons.joined(separator: ", ")
     }
 
-    private static func state(_ route: StatusReport.Route) -> String {
+    private static func state(_ route: HostStatus.Route) -> String {
         guard let left = route.withdrawnMilliseconds else { return route.state.rawValue }
         return "\(route.state.rawValue) for \(age(left))"
     }
 
-    private static func plugins(_ plugins: [StatusReport.Plugin]) -> [[String]] {
+    private static func plugins(_ plugins: [HostStatus.Plugin]) -> [[String]] {
         [["PLUGIN", "VERSION", "STATE", "CALLS", "SOURCES", "FRAMES", "OVERSTAYS"]]
             + plugins.map { plugin in
                 [
@@ -80,7 +81,17 @@ enum StatusText {
             }
     }
 
-    private static func workers(_ plugins: [StatusReport.Plugin]) -> [[String]] {
+    private static func dropIns(_ dropIns: [HostStatus.DropIn]) -> [[String]] {
+        [["DROP-IN", "STATE", "SINCE", "REASON"]]
+            + dropIns.map { dropIn in
+                [
+                    dropIn.name.visible, dropIn.state.rawValue, age(dropIn.sinceMilliseconds),
+                    dropIn.reasons.isEmpty ? "-" : dropIn.reasons.joined(separator: "; ").visible,
+                ]
+            }
+    }
+
+    private static func workers(_ plugins: [HostStatus.Plugin]) -> [[String]] {
         [["WORKER", "PID", "STATE", "REQUESTS", "RESTARTS", "LAST END"]]
             + plugins.flatMap { plugin in
                 plugin.workers.map { worker in

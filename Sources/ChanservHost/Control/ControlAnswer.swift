@@ -12,7 +12,7 @@ package struct ControlAnswer<Progress: Codable & Sendable, Result: Codable & Sen
 /// The content of an answer that carries no values.
 package struct Nothing: Codable, Sendable, Hashable {}
 
-package typealias StatusAnswer = ControlAnswer<StatusReport, StatusReport>
+package typealias StatusAnswer = ControlAnswer<HostStatus, HostStatus>
 package typealias RequestsAnswer = ControlAnswer<RequestsReport, RequestsReport>
 package typealias LinksAnswer = ControlAnswer<LinksReport, LinksReport>
 package typealias CancelAnswer = ControlAnswer<Nothing, CancelReport>

@@ -95,9 +95,9 @@ struct ControlConnection: Sendable {
         do {
             switch request {
             case .status(nil):
-                try await send(StatusAnswer.result(StatusReport(await host.status)))
+                try await send(StatusAnswer.result(await host.status))
             case .status(let interval?):
-                try await repeating(every: interval) { StatusAnswer.progress(StatusReport(await host.status)) }
+                try await repeating(every: interval) { StatusAnswer.progress(await host.status) }
             case .requests(let vAddr, nil):
                 try await send(RequestsAnswer.result(try await report(requestsOf: vAddr)))
             case .requests(let vAddr, let interval?):

@@ -1,128 +1,313 @@
-public import Chanserv
-public import HostConfiguration
+internal import Chanserv
+internal import Glibc
+internal import HostConfiguration
 
 /// A snapshot of what a host is doing. Its parts are read one after the other, so they may differ by a moment.
-public struct HostStatus: Sendable, Hashable {
-    /// The identity of the host on the mesh, new at each start; `nil` if it has none.
-    public var hostID: String?
-    /// `node.name` of the configuration; `nil` if there is none.
+///
+/// Its encoding is the answer to `status` on the control socket (`docs/control.md`).
+public struct HostStatus: Codable, Sendable, Hashable {
+    /// The id of the host's process.
+    public var pid: Int32
+    /// The identity of the host on the mesh; `nil` if it has none.
+    public var host: String?
+    /// The configured name of the host; `nil` if it has none.
     public var name: String?
     /// The addresses at which the host listens, with the assigned ports.
-    public var listening: [HostAddress]
+    public var listening: [String]
+    /// The time since the host became ready; 0 before.
+    public var uptimeMilliseconds: Int
     /// The generation of new requests. Counts the start and the reloads that changed routes or instances.
     public var generation: UInt64
-    /// The number of open requests of each generation. Generations without requests are missing.
-    public var requestsByGeneration: [UInt64: Int]
+    /// The open requests of each generation. Generations without requests are missing.
+    public var requestsByGeneration: [Generation]
     /// The routes in the order of the file.
     public var routes: [Route]
     /// The instances; draining ones are last.
-    public var instances: [Instance]
-    /// The number of plugin libraries in memory. None is ever unloaded.
-    public var retainedCopies: Int
-    /// The total size of their files in bytes.
-    public var retainedBytes: Int
+    public var plugins: [Plugin]
+    /// The drop-ins in the order of their names; empty without `drop_in`.
+    public var dropIns: [DropIn]
+    /// The plugin libraries in memory. None is ever unloaded.
+    public var retained: Retained
     /// Counts reloads by their result.
     public var reloads: Reloads
-    /// The last reload; `nil` before the first.
-    public var lastReload: LastReload?
-    /// The access log; `nil` if there is none or it is a part of the host's log.
+    /// `nil` without a file.
     public var accessLog: AccessLog?
-    /// The time since the host became ready; `nil` before.
-    public var uptime: Duration?
-    /// The stop in progress; `nil` before.
-    public var stop: Stop?
+    /// `nil` before the first reload.
+    public var lastReload: LastReload?
+    /// `nil` unless the host is stopping.
+    public var stopping: Stopping?
 
-    /// The file with a line for each request.
-    public struct AccessLog: Sendable, Hashable {
+    enum CodingKeys: String, CodingKey {
+        case pid, host, name, listening
+        case uptimeMilliseconds = "uptime_ms"
+        case generation
+        case requestsByGeneration = "requests_by_generation"
+        case routes, plugins
+        case dropIns = "drop_ins"
+        case retained, reloads
+        case accessLog = "access_log"
+        case lastReload = "last_reload"
+        case stopping
+    }
+
+    public struct AccessLog: Codable, Sendable, Hashable {
         public var path: String
-        /// Lines that were written.
         public var written: Int
-        /// Lines that were lost because a write failed or was too slow.
         public var lost: Int
     }
 
-    /// A stop of the host that waits for open requests.
-    public struct Stop: Sendable, Hashable {
-        /// The time since the stop began.
-        public var elapsed: Duration
-        /// The maximum time for open requests.
-        public var drain: Duration
-        /// The number of open requests.
-        public var openRequests: Int
+    public struct Stopping: Codable, Sendable, Hashable {
+        public var elapsedMilliseconds: Int
+        public var drainMilliseconds: Int
+        public var requestsOpen: Int
+
+        enum CodingKeys: String, CodingKey {
+            case elapsedMilliseconds = "elapsed_ms"
+            case drainMilliseconds = "drain_ms"
+            case requestsOpen = "requests_open"
+        }
     }
 
-    /// A bound route.
-    public struct Route: Sendable, Hashable {
-        public var vAddr: String
-        public var plugin: String
-        /// The SHA-256 of the library that serves new requests, in hex.
-        public var digest: String
-        /// Serving, withdrawn by its error mass, probing, disabled by the operator, or stopped.
-        public var state: VirtualService.State
-        /// Requests, sources, frames, failures, error mass.
-        public var counters: VirtualService.Counters
+    public struct Generation: Codable, Sendable, Hashable {
+        public var generation: UInt64
+        public var requests: Int
     }
 
-    /// An instance: a plugin with one configuration.
-    public struct Instance: Sendable, Hashable {
-        /// The plugin's name in the configuration.
+    public struct Route: Codable, Sendable, Hashable {
+        public enum State: String, Codable, Sendable {
+            case serving
+            /// Withdrawn by its error mass, for a pause.
+            case withdrawn
+            /// Back after the pause; the next request is the probe that decides.
+            case probing
+            /// Withdrawn by the operator; some requests have not ended.
+            case draining
+            /// Withdrawn by the operator; all requests have ended.
+            case drained
+            /// The host is stopping.
+            case stopped
+        }
+
+        public var vaddr: String
         public var plugin: String
-        /// The version that the library reports.
-        public var version: String
-        /// The SHA-256 of the library, in hex.
         public var digest: String
-        /// Its effective `config`, as JSON.
-        public var config: String
-        /// Whether no route uses the instance. It is destroyed after its last request, or at its deadline.
-        public var isDraining: Bool
-        /// Open requests of the instance. Includes those that have ended for their clients and that the plugin has not
-        /// closed.
-        public var openCalls: Int
-        /// Open sources of these requests.
-        public var openSources: Int
-        /// Requests since the instance was created.
-        public var calls: Int
-        /// Frames that the instance has produced.
+        public var state: State
+        /// With `withdrawn`: the remaining pause.
+        public var withdrawnMilliseconds: Int?
+        public var requestsOpen: Int
+        public var requestsTotal: Int
+        public var requestsRefused: Int
+        public var refused: Refused
+        public var sourcesWaiting: Int
+        public var sourcesOpen: Int
+        public var sourcesTotal: Int
         public var frames: Int
-        /// Calls into the instance that exceeded their budget.
+        public var bytes: Int
+        public var failures: Int
+        public var errorMass: Int
+
+        enum CodingKeys: String, CodingKey {
+            case vaddr, plugin, digest, state
+            case withdrawnMilliseconds = "withdrawn_ms"
+            case requestsOpen = "requests_open"
+            case requestsTotal = "requests_total"
+            case requestsRefused = "requests_refused"
+            case refused
+            case sourcesWaiting = "sources_waiting"
+            case sourcesOpen = "sources_open"
+            case sourcesTotal = "sources_total"
+            case frames, bytes, failures
+            case errorMass = "error_mass"
+        }
+    }
+
+    /// The refused requests by reason, see `VirtualService.Refusals`.
+    public struct Refused: Codable, Sendable, Hashable {
+        public var busy: Int
+        public var withdrawn: Int
+        public var draining: Int
+    }
+
+    public struct Plugin: Codable, Sendable, Hashable {
+        public var plugin: String
+        public var version: String
+        public var digest: String
+        /// JSON as text.
+        public var config: String
+        public var draining: Bool
+        public var callsOpen: Int
+        public var callsTotal: Int
+        public var sourcesOpen: Int
+        public var frames: Int
         public var overstays: Int
         /// The worker processes; empty if the instance runs in the host.
-        public var workers: [WorkerStatus]
+        public var workers: [Worker]
+
+        enum CodingKeys: String, CodingKey {
+            case plugin, version, digest, config, draining
+            case callsOpen = "calls_open"
+            case callsTotal = "calls_total"
+            case sourcesOpen = "sources_open"
+            case frames, overstays, workers
+        }
     }
 
-    /// A finished reload.
-    public struct LastReload: Sendable, Hashable {
-        public var outcome: ReloadOutcome
-        /// The time since it ended.
-        public var age: Duration
+    public struct Worker: Codable, Sendable, Hashable {
+        public enum State: String, Codable, Sendable {
+            case starting, serving
+            /// The process has ended and will be restarted after a pause.
+            case pausing
+            case retired
+        }
+
+        /// `nil` while there is no process.
+        public var pid: Int32?
+        public var state: State
+        /// With `pausing`: the remaining pause.
+        public var pausingMilliseconds: Int?
+        public var restarts: Int
+        /// The reason why the process ended the last time; `nil` if it never ended.
+        public var lastEnd: String?
+        public var requestsOpen: Int
+
+        enum CodingKeys: String, CodingKey {
+            case pid, state
+            case pausingMilliseconds = "pausing_ms"
+            case restarts
+            case lastEnd = "last_end"
+            case requestsOpen = "requests_open"
+        }
     }
 
-    /// The number of reloads with each result.
-    public struct Reloads: Sendable, Hashable {
+    /// A file pair of the drop-in folder.
+    public struct DropIn: Codable, Sendable, Hashable {
+        public enum State: String, Codable, Sendable {
+            case serving
+            /// Its YAML file has `enabled: false`.
+            case disabled
+            /// Its files are gone, and `on_remove: keep` keeps its routes.
+            case removed
+            /// It cannot be served. The version that was served before, if any, goes on.
+            case rejected
+        }
+
+        public var name: String
+        /// The library or, if it is missing, the YAML file.
+        public var file: String
+        public var state: State
+        /// The time since the last change of the state.
+        public var sinceMilliseconds: Int
+        /// With `rejected`: the reasons, one line each.
+        public var reasons: [String]
+
+        enum CodingKeys: String, CodingKey {
+            case name, file, state
+            case sinceMilliseconds = "since_ms"
+            case reasons
+        }
+    }
+
+    public struct Retained: Codable, Sendable, Hashable {
+        public var copies: Int
+        public var bytes: Int
+    }
+
+    public struct Reloads: Codable, Sendable, Hashable {
         public var changed: Int
         public var unchanged: Int
         public var refused: Int
 
-        public init(changed: Int = 0, unchanged: Int = 0, refused: Int = 0) {
-            self.changed = changed
-            self.unchanged = unchanged
-            self.refused = refused
+        package init(changed: Int, unchanged: Int, refused: Int) {
+            (self.changed, self.unchanged, self.refused) = (changed, unchanged, refused)
+        }
+    }
+
+    public struct LastReload: Codable, Sendable, Hashable {
+        public var ageMilliseconds: Int
+        public var outcome: ReloadOutcome
+
+        enum CodingKeys: String, CodingKey {
+            case ageMilliseconds = "age_ms"
+            case outcome
         }
     }
 }
 
-extension HostStatus.Instance {
+extension HostStatus.Route {
+    init(_ route: RunningRoute) {
+        let counters = route.service.counters
+        var remaining: Int?
+        let state: State
+        switch route.service.state {
+        case .serving: state = .serving
+        case .withdrawn(let until):
+            state = .withdrawn
+            remaining = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
+        case .probing: state = .probing
+        case .disabled: state = counters.requestsOpen > 0 ? .draining : .drained
+        case .stopped: state = .stopped
+        }
+        self.init(
+            vaddr: route.planned.vAddr, plugin: route.planned.instance.plugin, digest: route.planned.instance.digest,
+            state: state, withdrawnMilliseconds: remaining, requestsOpen: counters.requestsOpen,
+            requestsTotal: counters.requestsTotal, requestsRefused: counters.requestsRefused,
+            refused: HostStatus.Refused(
+                busy: counters.refused.busy, withdrawn: counters.refused.withdrawn, draining: counters.refused.draining),
+            sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
+            sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
+            failures: counters.failures, errorMass: counters.errorMass)
+    }
+}
+
+extension HostStatus.Plugin {
+    /// - Parameter isDraining: whether no route uses the instance.
     init(_ instance: RunningInstance, in open: OpenRequests, isDraining: Bool) {
         let statistics = instance.plugin.statistics
         let requests = open.requests(.instance(instance.id))
         let workers = instance.plugin.workers
         self.init(
-            plugin: instance.key.plugin, version: instance.plugin.version,
-            digest: instance.key.digest, config: instance.key.config, isDraining: isDraining,
-            openCalls: requests.count + workers.reduce(0) { $0 + $1.unfinishedRequests },
-            openSources: requests.reduce(0) { $0 + $1.sourceCounts.open + $1.sourceCounts.waiting },
-            calls: statistics.calls,
-            frames: statistics.frames, overstays: statistics.overstays,
-            workers: workers)
+            plugin: instance.key.plugin, version: instance.plugin.version, digest: instance.key.digest,
+            config: instance.key.config, draining: isDraining,
+            callsOpen: requests.count + workers.reduce(0) { $0 + $1.unfinishedRequests }, callsTotal: statistics.calls,
+            sourcesOpen: requests.reduce(0) { $0 + $1.sourceCounts.open + $1.sourceCounts.waiting },
+            frames: statistics.frames, overstays: statistics.overstays, workers: workers.map(HostStatus.Worker.init))
     }
+}
+
+extension HostStatus.DropIn {
+    init(_ name: String, _ entry: DropInTable.Entry) {
+        var reasons: [String] = []
+        let state: State
+        switch entry.state {
+        case .serving: state = .serving
+        case .disabled: state = .disabled
+        case .removed: state = .removed
+        case .rejected(let lines): (state, reasons) = (.rejected, lines)
+        }
+        self.init(
+            name: name, file: entry.file, state: state,
+            sinceMilliseconds: entry.since.duration(to: .now).wholeMilliseconds, reasons: reasons)
+    }
+}
+
+extension HostStatus.Worker {
+    init(_ worker: WorkerStatus) {
+        var remaining: Int?
+        let state: State
+        switch worker.state {
+        case .starting: state = .starting
+        case .serving: state = .serving
+        case .pausing(let until):
+            state = .pausing
+            remaining = max(0, ContinuousClock.now.duration(to: until).wholeMilliseconds)
+        case .retired: state = .retired
+        }
+        self.init(
+            pid: worker.process, state: state, pausingMilliseconds: remaining, restarts: worker.restarts,
+            lastEnd: worker.lastEnd, requestsOpen: worker.openRequests)
+    }
+}
+
+extension Duration {
+    var wholeMilliseconds: Int { Int((self / .milliseconds(1)).rounded(.down)) }
 }

@@ -1,4 +1,5 @@
 internal import Chanserv
+internal import Glibc
 public import HostConfiguration
 public import Logging
 internal import PluginRuntime
@@ -62,7 +63,7 @@ public actor PluginHost {
     var folderWatch: FolderWatch?
 
     var machine = ReloadMachine()
-    var reloadCounts = HostStatus.Reloads()
+    var reloadCounts = HostStatus.Reloads(changed: 0, unchanged: 0, refused: 0)
     /// The last dry run, which the next one waits for.
     var lastDryRun: Task<ReloadOutcome, Never>?
     var lastReload: (outcome: ReloadOutcome, time: ContinuousClock.Instant)?
@@ -244,26 +245,30 @@ public actor PluginHost {
         var seen: Set<InstanceID> = []
         let current = serving.filter { seen.insert($0.id).inserted }
         let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
+        let requests = table.open.countByGeneration
         return HostStatus(
-            hostID: network?.hostID, name: startedNode?.name, listening: listening, generation: table.generation,
-            requestsByGeneration: table.open.countByGeneration,
-            routes: routes.map {
-                HostStatus.Route(
-                    vAddr: $0.planned.vAddr, plugin: $0.planned.instance.plugin, digest: $0.planned.instance.digest,
-                    state: $0.service.state, counters: $0.service.counters)
+            pid: getpid(), host: network?.hostID, name: startedNode?.name, listening: listening.map(\.description),
+            uptimeMilliseconds: readySince?.duration(to: .now).wholeMilliseconds ?? 0, generation: table.generation,
+            requestsByGeneration: requests.sorted { $0.key < $1.key }.map {
+                HostStatus.Generation(generation: $0.key, requests: $0.value)
             },
-            instances: current.map { HostStatus.Instance($0, in: table.open, isDraining: false) }
-                + draining.map { HostStatus.Instance($0, in: table.open, isDraining: true) },
-            retainedCopies: store.statistics.copies, retainedBytes: store.statistics.bytes, reloads: reloadCounts,
-            lastReload: lastReload.map { HostStatus.LastReload(outcome: $0.outcome, age: $0.time.duration(to: .now)) },
+            routes: routes.map(HostStatus.Route.init),
+            plugins: current.map { HostStatus.Plugin($0, in: table.open, isDraining: false) }
+                + draining.map { HostStatus.Plugin($0, in: table.open, isDraining: true) },
+            dropIns: dropIns.entries.sorted { $0.key < $1.key }.map { HostStatus.DropIn($0.key, $0.value) },
+            retained: HostStatus.Retained(copies: store.statistics.copies, bytes: store.statistics.bytes),
+            reloads: reloadCounts,
             accessLog: accessLog.map {
                 HostStatus.AccessLog(path: $0.path, written: $0.counts.written, lost: $0.counts.lost)
             },
-            uptime: readySince.map { $0.duration(to: .now) },
-            stop: stopping.map {
-                HostStatus.Stop(
-                    elapsed: $0.began.duration(to: .now), drain: $0.drain,
-                    openRequests: table.open.countByGeneration.values.reduce(0, +))
+            lastReload: lastReload.map {
+                HostStatus.LastReload(
+                    ageMilliseconds: $0.time.duration(to: .now).wholeMilliseconds, outcome: $0.outcome)
+            },
+            stopping: stopping.map {
+                HostStatus.Stopping(
+                    elapsedMilliseconds: $0.began.duration(to: .now).wholeMilliseconds,
+                    drainMilliseconds: $0.drain.wholeMilliseconds, requestsOpen: requests.values.reduce(0, +))
             })
     }
 }

@@ -2,6 +2,7 @@ import AstraNet
 import Chanserv
 import ChanservAstraNet
 import ChanservHost
+import HostConfiguration
 import PluginRuntime
 import TestSupport
 import Testing
@@ -29,7 +30,7 @@ import Testing
         try await two.host.start()
         let node = Node()
         for fixture in [one, two] {
-            let address = try #require(await fixture.host.status.listening.first)
+            let address = try HostAddress(#require(await fixture.host.status.listening.first))
             try await node.join(host: address.host, port: address.port, deadline: .now + .seconds(20))
         }
         try await offers("stream", of: node, count: 2)
@@ -57,8 +58,8 @@ import Testing
             let outcome = try await one.host.drain("stream")
             #expect(outcome == DrainOutcome(result: .drained, cancelled: 0))
             let status = await one.host.status
-            #expect(status.routes[0].state == .disabled)
-            #expect(status.routes[0].counters.requestsOpen == 0 && status.routes[0].counters.sourcesOpen == 0)
+            #expect(status.routes[0].state == .drained)
+            #expect(status.routes[0].requestsOpen == 0 && status.routes[0].sourcesOpen == 0)
             #expect(try await one.host.enable("stream"))
             #expect(try await !one.host.enable("stream"))
         }
@@ -66,7 +67,7 @@ import Testing
         isOver.happened()
         #expect(try await clients.value > 0)
         for fixture in [one, two] {
-            #expect(await fixture.host.status.routes[0].counters.failures == 0)
+            #expect(await fixture.host.status.routes[0].failures == 0)
             await fixture.host.shutdown(drain: .zero)
         }
         await node.shutdown()
@@ -81,11 +82,11 @@ import Testing
             let first = try await fixture.host.beginDrain("stream")
             let second = try await fixture.host.beginDrain("stream")
             #expect(first == second)
-            #expect(await fixture.host.status.routes[0].state == .disabled)
+            #expect(await fixture.host.status.routes[0].state == .drained)
             try await fixture.host.enable("stream")
             #expect(await first.value == DrainOutcome(result: .givenUp, cancelled: 0))
             // The first frame may arrive before the host knows that the client accepted the source.
-            try await eventually { await fixture.host.status.routes[0].counters.sourcesOpen == 1 }
+            try await eventually { await fixture.host.status.routes[0].sourcesOpen == 1 }
             #expect(try await client.version() == "1")
             source.cancel()
         }

@@ -135,7 +135,7 @@ final class HostFixture: Sendable {
     /// Starts a node that is linked with the host.
     func connect() async throws -> Node {
         let node = Node()
-        let address = try #require(await host.status.listening.first)
+        let address = try HostAddress(#require(await host.status.listening.first))
         try await node.join(host: address.host, port: address.port, deadline: .now + .seconds(20))
         return node
     }

@@ -20,7 +20,7 @@ import Testing
     }
 
     private func versions(_ fixture: HostFixture) async -> [String] {
-        await fixture.host.status.instances.filter { !$0.isDraining }.map(\.version)
+        await fixture.host.status.plugins.filter { !$0.draining }.map(\.version)
     }
 
     @Test(arguments: Isolation.allCases)
@@ -64,7 +64,7 @@ import Testing
             [path, "-Wl,-rpath,\(fixture.folder.path)"])
         try fixture.configure()
         try await fixture.serving { _ in
-            let worker = try #require(await fixture.host.status.instances.first?.workers.first?.process)
+            let worker = try #require(await fixture.host.status.plugins.first?.workers.first?.pid)
             try helper(fixture, returns: 2, soname: "librestart.so")
             #expect(kill(worker, SIGKILL) == 0)
             await fixture.log.wait(for: "\(path) has changed since the host read it; run 'chanserv reload'")

@@ -1,4 +1,5 @@
 import Chanserv
+import ChanservHost
 import ChanservAstraNet
 import Foundation
 import NIOCore
@@ -19,22 +20,22 @@ import Testing
         try await fixture.serving { client in try await body(fixture, client) }
     }
 
-    private func counters(_ fixture: HostFixture) async throws -> VirtualService.Counters {
-        try #require(await fixture.host.status.routes.first).counters
+    private func counters(_ fixture: HostFixture) async throws -> HostStatus.Route {
+        try #require(await fixture.host.status.routes.first)
     }
 
     /// Waits until no request is open in the host or, according to the host, in the worker.
     private func idle(_ fixture: HostFixture) async throws {
         try await eventually {
             let status = await fixture.host.status
-            return status.instances.allSatisfy { $0.openCalls == 0 && $0.workers.allSatisfy { $0.openRequests == 0 } }
-                && status.routes.allSatisfy { $0.counters.requestsOpen == 0 }
+            return status.plugins.allSatisfy { $0.callsOpen == 0 && $0.workers.allSatisfy { $0.requestsOpen == 0 } }
+                && status.routes.allSatisfy { $0.requestsOpen == 0 }
         }
     }
 
     /// Waits until `count` requests are open.
     private func open(_ count: Int, _ fixture: HostFixture) async throws {
-        try await eventually { await fixture.host.status.instances.first?.openCalls == count }
+        try await eventually { await fixture.host.status.plugins.first?.callsOpen == count }
     }
 
     /// Waits until the worker's plugin has closed all requests, and returns its counts. A request ends later in the
@@ -232,7 +233,7 @@ import Testing
             let endless = try await client.source("stream", "frames 1000000000")
             let listing = try await client.lookupAndPost("stream", body: "sourceless")
             try await open(3, fixture)
-            let process = try #require(await fixture.host.status.instances.first?.workers.first?.process)
+            let process = try #require(await fixture.host.status.plugins.first?.workers.first?.pid)
             try #require(kill(process, SIGKILL) == 0)
             for source in [held, endless] {
                 let error = await #expect(throws: ChanservError.self) { for try await _ in source.frames {} }
