@@ -66,6 +66,15 @@ extension EndToEnd {
             }
         }
 
+        @Test func `a change of the folder does not apply an unfinished change of the main file`() async throws {
+            try await Self.serving(dropIns: ["quotes": 1]) { host in
+                try host.configure("not: finished")
+                try DrillPlugin.write(version: 2, to: host.folder.file("plugins.d/quotes.so"))
+                try await Self.reloadLine(host, with: "repointed quotes")
+                #expect(try await host.reload().contains("reload refused"))
+            }
+        }
+
         @Test func `a YAML file beside the library sets its options and routes`() async throws {
             try await Self.serving(dropIns: ["quotes": 1]) { host in
                 try await host.withClient { client in

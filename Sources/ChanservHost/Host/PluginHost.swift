@@ -218,12 +218,16 @@ public actor PluginHost {
         return problems.isEmpty ? nil : HostError(.unavailable, problems)
     }
 
-    func readConfiguration() async throws(ConfigurationErrors) -> HostConfiguration {
+    /// - Parameter dropInsOf: the configuration whose drop-ins alone are read again; `nil` to read everything.
+    func readConfiguration(
+        dropInsOf configuration: HostConfiguration? = nil
+    ) async throws(ConfigurationErrors) -> HostConfiguration {
         // Reading blocks on the file system, so it must not run on an event loop or in Swift's thread pool.
         let file = file
         return try await threads.run { () -> Result<HostConfiguration, ConfigurationErrors> in
             do throws(ConfigurationErrors) {
-                return .success(try HostConfiguration.read(file))
+                guard let configuration else { return .success(try HostConfiguration.read(file)) }
+                return .success(try configuration.rereadingDropIns())
             } catch {
                 return .failure(error)
             }

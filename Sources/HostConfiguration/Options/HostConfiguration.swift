@@ -17,6 +17,8 @@ public struct HostConfiguration: Sendable, Hashable {
     /// The drop-ins, in the order of their names. The plugins and routes of the valid ones are also in ``plugins`` and
     /// ``routes``.
     public var dropIns: [DropIn] = []
+    /// The files that were read, except for those of drop-ins.
+    @NotCompared package var source = ConfigurationSource()
     /// Warnings, sorted by position, such as a plugin that no route uses.
     public var warnings: [ConfigurationError]
 

@@ -47,6 +47,28 @@ package struct ConfigurationFiles {
     }
 }
 
+/// The main file and the included files of a configuration, as they were read. With them the drop-ins can be read again
+/// without changes of these files, which an operator may be editing.
+package struct ConfigurationSource: Sendable {
+    /// The bytes of the main file.
+    package var main: [UInt8] = []
+    /// The bytes of the included files, by path.
+    var included: [String: [UInt8]] = [:]
+    /// The files that matched each pattern of `include`.
+    var matches: [String: [String]] = [:]
+
+    /// Returns access to the included files as they were read, and to all other files as they are.
+    func files(over system: ConfigurationFiles) -> ConfigurationFiles {
+        var files = system
+        files.read = { (path) throws(FileProblem) in
+            if let bytes = included[path] { return bytes }
+            return try system.read(path)
+        }
+        files.matches = { matches[$0] ?? [] }
+        return files
+    }
+}
+
 /// Returns the paths that match a pattern, see ``ConfigurationFiles/matches``.
 private func matchesOfPattern(_ pattern: String) -> [String] {
     guard pattern.contains(where: { "*?[".contains($0) }) else { return [pattern] }

@@ -28,7 +28,10 @@ extension ConfigurationReader {
             guard let text, !text.isEmpty else { continue }
             // Relative to the main file as it was passed, so that messages show what the operator knows.
             let parent = file.lastIndex(of: "/").map { String(file[...$0]) } ?? ""
-            for path in files.matches(text.hasPrefix("/") ? text : parent + text) where seen.insert(path).inserted {
+            let pattern = text.hasPrefix("/") ? text : parent + text
+            let matches = files.matches(pattern)
+            source.matches[pattern] = matches
+            for path in matches where seen.insert(path).inserted {
                 guard parts.count < Self.maxIncludes else {
                     report("more than \(Self.maxIncludes) files are included", at: element.location)
                     return parts
@@ -46,6 +49,7 @@ extension ConfigurationReader {
         let folder: String
         do throws(FileProblem) {
             bytes = try files.read(path)
+            source.included[path] = bytes
             folder = try absoluteFolder(of: path)
         } catch {
             report("the included file \(quoted(path)) \(error.message)", at: location)

@@ -5,6 +5,8 @@
 struct ConfigurationReader {
     /// The errors in the order in which they were found.
     var problems: [ConfigurationError]
+    /// The files that were read so far.
+    var source = ConfigurationSource()
     /// The absolute folder that relative paths are resolved against: that of the file that is read.
     var folder: String
 

@@ -25,6 +25,13 @@ extension HostConfiguration {
         return configuration
     }
 
+    /// Reads the drop-ins again, with the main file and the included files as they were read for this configuration.
+    ///
+    /// Blocks on the file system.
+    package func rereadingDropIns() throws(ConfigurationErrors) -> HostConfiguration {
+        try Self.parse(source.main, file: file, folder: folder, files: source.files(over: .system))
+    }
+
     /// Returns the bytes of a configuration file, and the absolute folder that its relative paths are resolved against.
     static func contents(of file: String) throws(ConfigurationErrors) -> (bytes: [UInt8], folder: String) {
         do throws(FileProblem) {
@@ -60,6 +67,7 @@ extension HostConfiguration {
             throw ConfigurationErrors(problems.isEmpty ? [empty] : problems)
         }
         var reader = ConfigurationReader(problems: problems, folder: folder)
+        reader.source.main = bytes
         let configuration = reader.host(root, file: file, files: files)
         guard reader.problems.isEmpty else { throw ConfigurationErrors(reader.problems) }
         return configuration
@@ -108,7 +116,7 @@ extension ConfigurationReader {
         checkRole(node.role, entries["node"]?.value, routes)
         return HostConfiguration(
             file: file, folder: folder, node: node, log: log, plugins: plugins, routes: routes, dropIn: dropIn,
-            dropIns: dropIns,
+            dropIns: dropIns, source: source,
             warnings: warnings(
                 node, plugins, routes, dropIn,
                 at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))

@@ -82,7 +82,7 @@ import Testing
             let first = try await fixture.host.beginDrain("stream")
             let second = try await fixture.host.beginDrain("stream")
             #expect(first == second)
-            #expect(await fixture.host.status.routes[0].state == .drained)
+            #expect(await fixture.host.status.routes[0].state == .draining)
             try await fixture.host.enable("stream")
             #expect(await first.value == DrainOutcome(result: .givenUp, cancelled: 0))
             // The first frame may arrive before the host knows that the client accepted the source.

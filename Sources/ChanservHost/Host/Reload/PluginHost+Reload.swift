@@ -17,7 +17,7 @@ extension PluginHost {
     enum ReloadCause: Sendable {
         /// An operator asked for it.
         case request
-        /// The drop-in folder has changed. Rejected drop-ins that are the same as before are not tried again.
+        /// The drop-in folder has changed. Only the drop-ins are read. Rejected drop-ins that are the same as before are not tried again.
         case folder
     }
 
@@ -120,7 +120,11 @@ extension PluginHost {
         }
         let configuration: HostConfiguration
         do throws(ConfigurationErrors) {
-            configuration = try await readConfiguration()
+            configuration =
+                switch cause {
+                case .request: try await readConfiguration()
+                case .folder: try await readConfiguration(dropInsOf: self.configuration)
+                }
         } catch {
             return .refused(error.errors.map(\.description), generation: table.generation)
         }
