@@ -31,3 +31,8 @@ public struct RequestContext: Sendable, Hashable {
         self.identity = identity
     }
 }
+
+extension RequestContext {
+    /// ``peerAddress``; `nil` if the network has none.
+    var knownPeerAddress: String? { peerAddress.isEmpty ? nil : peerAddress }
+}

@@ -9,8 +9,8 @@ extension EndToEnd {
     /// `CHANSERV_TEST_DROP_IN_OPERATIONS=1000` sets the number of random operations.
     @Suite(.serialized, .timeLimit(.minutes(30))) struct DropIns {
         static let configuration = """
-            node: {listen: 127.0.0.1:0}
-            drop_in: {folder: plugins.d, settle: 50ms, max_settle: 1s}
+            node: {listen: 127.0.0.1:0, control: c.sock}
+            drop_in: {folder: plugins.d, settle: 50ms, max_settle: 1s, rescan: none}
             plugins:
               drill: {path: drill.so}
             routes:
@@ -37,6 +37,15 @@ extension EndToEnd {
         /// Writes a file into the drop-in folder that only its owner can write.
         private static func write(_ text: String, to name: String, of host: ServedHost) throws {
             try DrillPlugin.write(Data(text.utf8), to: host.folder.file("plugins.d/\(name)"))
+        }
+
+        /// Returns the states of the drop-ins, by name.
+        private static func states(_ host: ServedHost) async throws -> [String: String] {
+            let exit = try await ChanservCommand.run("status", "--json", "--config", host.configurationFile)
+            let answer = try JSONSerialization.jsonObject(with: exit.output) as? [String: Any]
+            let dropIns = try #require(answer?["drop_ins"] as? [[String: Any]])
+            return Dictionary(
+                uniqueKeysWithValues: dropIns.map { ($0["name"] as? String ?? "?", $0["state"] as? String ?? "?") })
         }
 
         private static func reloadLine(_ host: ServedHost, with text: String) async throws {
@@ -137,6 +146,79 @@ extension EndToEnd {
             }
         }
 
+        @Test func `a reload that an operator asks for reports drop-ins that are wrong`() async throws {
+            try await Self.serving(dropIns: ["quotes": 1]) { host in
+                try Self.write("treads: 3\n", to: "quotes.yaml", of: host)
+                _ = try await host.process.errorLine(with: "drop-in 'quotes' rejected; its last version goes on")
+                let exit = try await ChanservCommand.run("reload", "--config", host.configurationFile)
+                #expect(exit.code == 65)
+                #expect(exit.errors.contains("unknown key 'treads'; did you mean 'threads'?"))
+                let states = try await Self.states(host)
+                #expect(states == ["quotes": "rejected"])
+            }
+        }
+
+        @Test func `a removed drop-in is kept if the options say so`() async throws {
+            let configuration = Self.configuration.replacing("rescan: none", with: "rescan: none, on_remove: keep")
+            try await Self.serving(configuration, dropIns: ["quotes": 1, "off": 1]) { host in
+                try Self.write("enabled: false\n", to: "off.yaml", of: host)
+                try await Self.reloadLine(host, with: "removed off")
+                for name in ["quotes.so", "off.so", "off.yaml"] {
+                    try FileManager.default.removeItem(atPath: host.folder.file("plugins.d/\(name)"))
+                }
+                _ = try await host.process.errorLine(with: "drop-in 'quotes' was removed")
+                let states = try await Self.states(host)
+                #expect(states == ["quotes": "removed"])
+                try await host.withClient { client in
+                    #expect(try await client.report("quotes", "stats")["version"] == 1)
+                }
+            }
+        }
+
+        @Test func `without watch a change waits for a reload`() async throws {
+            let configuration = Self.configuration.replacing("rescan: none", with: "rescan: none, watch: false")
+            try await Self.serving(configuration) { host in
+                try DrillPlugin.write(version: 1, to: host.folder.file("plugins.d/quotes.so"))
+                let states = try await Self.states(host)
+                #expect(states == [:])
+                #expect(try await host.reload().contains("added quotes"))
+            }
+        }
+
+        @Test func `a host with strict does not start with a wrong drop-in, and require_yaml asks for the file`()
+            async throws
+        {
+            let folder = try TestFolder()
+            try FileManager.default.createDirectory(
+                atPath: folder.file("plugins.d"), withIntermediateDirectories: false,
+                attributes: [.posixPermissions: 0o755])
+            try DrillPlugin.write(version: 0, to: folder.file("drill.so"))
+            try DrillPlugin.write(version: 1, to: folder.file("plugins.d/quotes.so"))
+            let options = "rescan: none, strict: true, require_yaml: true"
+            let text = Self.configuration.replacing("rescan: none", with: options)
+            try Data((text + "\n").utf8).write(to: URL(fileURLWithPath: folder.file("chanserv.yaml")))
+            let exit = try await ChanservCommand.run("serve", "--config", folder.file("chanserv.yaml"))
+            #expect(exit.code == 65)
+            #expect(exit.errors.contains("quotes.yaml' is missing, which 'require_yaml' asks for"))
+        }
+
+        @Test func `a drop-in behind a link does not hide the others when the folder has two names`() async throws {
+            let configuration = Self.configuration.replacing("plugins.d", with: "./plugins.d/")
+            try await Self.serving(
+                configuration,
+                prepare: { folder in
+                    try DrillPlugin.write(version: 1, to: folder.file("plugins.d/.linked"))
+                    try FileManager.default.createSymbolicLink(
+                        atPath: folder.file("plugins.d/linked.so"), withDestinationPath: ".linked")
+                }
+            ) { host in
+                for version in 1...5 {
+                    try DrillPlugin.write(version: version, to: host.folder.file("plugins.d/quotes.so"))
+                    try await Self.reloadLine(host, with: version == 1 ? "added quotes" : "repointed quotes")
+                }
+            }
+        }
+
         @Test func `an address that is taken is an error that names both places`() async throws {
             try await Self.serving(dropIns: ["quotes": 1]) { host in
                 try Self.write("routes: [{vaddr: drill}]\n", to: "quotes.yaml", of: host)
@@ -228,6 +310,29 @@ extension EndToEnd {
                 let present = Set(
                     files.filter { $0.hasSuffix(".so") && !$0.hasPrefix(".") }.map { String($0.dropLast(3)) })
                 #expect(present == Set(versions.keys))
+                try await eventually {
+                    try await Self.states(host) == versions.mapValues { _ in "serving" }
+                }
+            }
+        }
+
+        /// A generator whose seed a failed test shows.
+        private struct Generator: RandomNumberGenerator {
+            let seed: UInt64
+            private var state: UInt64
+
+            init(seed: UInt64) {
+                self.seed = seed
+                state = seed
+            }
+
+            mutating func next() -> UInt64 {
+                // SplitMix64.
+                state &+= 0x9E37_79B9_7F4A_7C15
+                var value = state
+                value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+                value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+                return value ^ (value >> 31)
             }
         }
 
@@ -235,7 +340,8 @@ extension EndToEnd {
         ///
         /// - Returns: the version that each file in the folder has at the end.
         private func operate(_ count: Int, on host: ServedHost, steady: [String]) async throws -> [String: Int] {
-            var random = SystemRandomNumberGenerator()
+            var random = Generator(seed: UInt64.random(in: 0..<1 << 32))
+            print("drop-ins: random operations of the seed \(random.seed)")
             let names = steady + ["d", "e", "f"]
             var versions = Dictionary(uniqueKeysWithValues: steady.map { ($0, 1) })
             for version in 2..<(count + 2) {

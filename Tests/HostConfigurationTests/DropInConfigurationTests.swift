@@ -10,7 +10,8 @@ import Testing
                 guard let text = contents[path] else { throw FileProblem("cannot be read: No such file or directory") }
                 return Array(text.utf8)
             },
-            matches: { pattern in
+            matches: { folder, pattern in
+                let pattern = folder + pattern
                 guard let star = pattern.firstIndex(of: "*") else { return [pattern] }
                 return contents.keys.filter { $0.hasPrefix(pattern[..<star]) && $0.hasSuffix(".yaml") }.sorted()
             },
@@ -116,7 +117,7 @@ import Testing
                 "c": ["/etc/d/c.yaml: the library '/etc/d/c.so' is missing: copy it there, or set 'enabled: false'"],
                 "e": [
                     "/etc/d/e.yaml:1:1: unknown key 'isolaton'; did you mean 'isolation'?",
-                    "/etc/d/e.yaml:2:1: unknown key 'path': it belongs to no drop-in: the library is the file beside this one",
+                    "/etc/d/e.yaml:2:1: unknown key 'path': it belongs in a configuration file: here the library is the file beside this one",
                     "/etc/d/e.yaml:3:11: a route of a drop-in leads to its own plugin: remove the key 'plugin'",
                 ],
                 "main": ["/etc/d/main.so: duplicate plugin 'main' (first: /etc/c.yaml:2:11)"],

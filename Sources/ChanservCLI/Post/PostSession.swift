@@ -177,9 +177,9 @@ final class PostSession: Sendable {
             defer { state.isGivenUp = false }
             return state.isGivenUp
         }
-        if isGivenUp { return !Task.isCancelled }
-        guard let error = error as? ChanservError, !Task.isCancelled else { return false }
-        guard progress.withLockedValue({ $0.announced }) == 0 else { return false }
+        guard progress.withLockedValue({ $0.announced }) == 0, !Task.isCancelled else { return false }
+        if isGivenUp { return true }
+        guard let error = error as? ChanservError else { return false }
         guard error.code == .connectionLost || isRefusal(error), repeats.take() else { return false }
         do {
             try await Task.sleep(for: Self.retryPause)

@@ -2,6 +2,7 @@ package import Chanserv
 package import Dispatch
 internal import FoundationEssentials
 internal import Glibc
+internal import HostConfiguration
 package import Logging
 internal import NIOConcurrencyHelpers
 
@@ -76,7 +77,8 @@ package final class AccessLogFile: Sendable {
 
     private static func open(_ path: String) throws(AccessLogError) -> Int32 {
         // Without O_NONBLOCK the open of a pipe waits for a reader.
-        let descriptor = Glibc.open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o640)
+        let descriptor = Glibc.open(
+            path.systemString, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o640)
         guard descriptor >= 0 else {
             throw AccessLogError(description: failure(path, errno))
         }
@@ -86,8 +88,8 @@ package final class AccessLogFile: Sendable {
     /// Returns the reason why a file could not be opened, without creating it; `nil` if there is none.
     package static func problem(with path: String) -> String? {
         let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        if access(path, W_OK) == 0 { return nil }
-        if errno == ENOENT, access(folder.isEmpty ? "/" : folder, W_OK) == 0 { return nil }
+        if access(path.systemString, W_OK) == 0 { return nil }
+        if errno == ENOENT, access((folder.isEmpty ? "/" : folder).systemString, W_OK) == 0 { return nil }
         return failure(path, errno)
     }
 
@@ -112,6 +114,12 @@ package final class AccessLogFile: Sendable {
         if isIdle { queue.async { self.writeAllWaiting() } }
     }
 
+    private static func isSameFile(_ one: Int32, _ other: Int32) -> Bool {
+        var (first, second) = (stat(), stat())
+        return fstat(one, &first) == 0 && fstat(other, &second) == 0 && first.st_dev == second.st_dev
+            && first.st_ino == second.st_ino
+    }
+
     /// Opens the path again, after the file was renamed by a log rotation. Lines that wait go to the new file. If the
     /// path cannot be opened, the old file stays in use.
     package func reopen() {
@@ -119,7 +127,11 @@ package final class AccessLogFile: Sendable {
             do throws(AccessLogError) {
                 let new = try Self.open(path)
                 let old = file.withLockedValue { file in
-                    defer { file = File(descriptor: new, lostBefore: file.lostBefore) }
+                    let isSame = Self.isSameFile(file.descriptor, new)
+                    defer {
+                        file = File(
+                            descriptor: new, hasTornLine: isSame && file.hasTornLine, lostBefore: file.lostBefore)
+                    }
                     return file.descriptor
                 }
                 close(old)

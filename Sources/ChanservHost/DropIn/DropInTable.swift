@@ -29,6 +29,9 @@ struct DropInTable: Sendable {
     /// Whether the routes of this plugin come from a drop-in.
     func contains(_ plugin: String) -> Bool { entries[plugin] != nil }
 
+    /// Whether every rejection may be over at the next attempt.
+    var isTemporary: Bool { entries.values.allSatisfy { $0.rejected?.isTemporary ?? ($0.state == .serving) } }
+
     /// The reasons of all rejected drop-ins, one line each.
     var rejections: [String] {
         entries.sorted { $0.key < $1.key }.flatMap { name, entry -> [String] in
@@ -90,12 +93,14 @@ struct RejectedDropIn: Hashable, Sendable {
     var library: LibraryIdentity?
     /// One line each; at least one.
     var reasons: [String]
+    /// Whether another attempt may succeed, because neither the files nor the plugin is wrong.
+    var isTemporary: Bool
 
     /// Whether a plugin is the one that was rejected.
     func isSame(
         _ plugin: HostConfiguration.Plugin, in configuration: HostConfiguration, _ library: LibraryIdentity
     ) -> Bool {
-        self.plugin == plugin && self.library == library
+        !isTemporary && self.plugin == plugin && self.library == library
             && routes == configuration.routes.filter { $0.plugin == plugin.name }
     }
 }

@@ -6,11 +6,11 @@ internal import PluginRuntime
 
 /// Watches a drop-in folder with inotify and reports when it has changed and settled.
 ///
-/// All state is used only on `queue`. A rescan once a minute finds changes that the kernel does not report, as on
-/// network file systems; it compares the results of stat(2).
+/// All state is used only on `queue`. A periodic rescan finds changes that the kernel does not report, as on network
+/// file systems; it compares the results of stat(2).
 ///
 /// `@unchecked Sendable`: every access to a variable happens on the serial queue `queue`: `start` and `cancel` go
-/// through it, and all sources have it as their target.
+/// through it, and all sources have it as their target. `init` runs before any of them.
 final class FolderWatch: @unchecked Sendable {
     private let folder: String
     private let logger: Logger
@@ -21,14 +21,14 @@ final class FolderWatch: @unchecked Sendable {
     private var events: ReadSource?
     private var settleTimer: (any DispatchSourceTimer)?
     private var rescanTimer: (any DispatchSourceTimer)?
-    /// The folder of each watch descriptor.
-    private var folders: [CInt: String] = [:]
+    /// The folders of each watch descriptor. A folder that is reached by several paths has one.
+    private var folders: [CInt: Set<String>] = [:]
     private var paths: WatchedPaths
     private var signature: [String: FileSignature] = [:]
     private var hasWarned = false
 
-    /// Time between two rescans.
-    private static let rescanInterval = DispatchTimeInterval.seconds(60)
+    /// Time between two rescans; `nil` for none.
+    private let rescanInterval: Duration?
 
     /// - Parameters:
     ///   - onChange: called when the folder has changed and settled. Must return at once.
@@ -36,13 +36,14 @@ final class FolderWatch: @unchecked Sendable {
         folder = options.folder
         self.logger = logger
         self.onChange = onChange
+        rescanInterval = options.rescan
         machine = SettleMachine(settle: options.settle, maxSettle: options.maxSettle)
         paths = WatchedPaths(folder: options.folder)
     }
 
     /// Begins to watch. Changes from now on are reported.
     func start() {
-        queue.sync { begin() }
+        queue.async { self.begin() }
     }
 
     private func begin() {
@@ -51,8 +52,10 @@ final class FolderWatch: @unchecked Sendable {
         signature = currentSignature()
         // The folder may have changed since the host read it.
         perform(machine.changed(at: .now))
+        guard let rescanInterval else { return }
+        let interval = Self.dispatchInterval(rescanInterval)
         let timer = DispatchSource.makeTimerSource(queue: queue)
-        timer.schedule(deadline: .now() + Self.rescanInterval, repeating: Self.rescanInterval, leeway: .seconds(5))
+        timer.schedule(deadline: .now() + interval, repeating: interval, leeway: .seconds(1))
         timer.setEventHandler { [weak self] in self?.rescan() }
         rescanTimer = timer
         timer.activate()
@@ -68,13 +71,13 @@ final class FolderWatch: @unchecked Sendable {
             (events, descriptor) = (source, opened)
         } catch {
             source.cancel()
-            logger.warning("drop-ins: \(error); changes of \(folder) are found once a minute")
+            logger.warning("drop-ins: \(error); changes of \(folder) are found by the rescan")
         }
     }
 
-    /// Ends the reports.
+    /// Ends the reports soon. Does not wait, because the file system may block the queue.
     func cancel() {
-        queue.sync {
+        queue.async { [self] in
             events?.cancel()
             settleTimer?.cancel()
             rescanTimer?.cancel()
@@ -87,9 +90,12 @@ final class FolderWatch: @unchecked Sendable {
         paths = WatchedPaths(folder: folder)
         guard descriptor >= 0 else { return }
         let wanted = Set(paths.names.keys)
-        for (watch, folder) in folders where !wanted.contains(folder) {
-            inotify_rm_watch(descriptor, watch)
-            folders[watch] = nil
+        for (watch, paths) in folders {
+            folders[watch] = paths.intersection(wanted)
+            if folders[watch]?.isEmpty == true {
+                inotify_rm_watch(descriptor, watch)
+                folders[watch] = nil
+            }
         }
         let mask =
             UInt32(IN_CLOSE_WRITE) | UInt32(IN_MOVED_TO) | UInt32(IN_MOVED_FROM) | UInt32(IN_CREATE)
@@ -100,7 +106,7 @@ final class FolderWatch: @unchecked Sendable {
         for folder in wanted {
             let watch = inotify_add_watch(descriptor, folder.systemString, mask)
             if watch >= 0 {
-                folders[watch] = folder
+                folders[watch, default: []].insert(folder)
             } else if errno == ENOSPC {
                 warn("fs.inotify.max_user_watches", errno)
             }
@@ -111,7 +117,7 @@ final class FolderWatch: @unchecked Sendable {
         guard !hasWarned else { return }
         hasWarned = true
         let reason = String(cString: strerror(code))
-        logger.warning("drop-ins: cannot watch \(folder) (\(reason)): raise \(limit); changes are found once a minute")
+        logger.warning("drop-ins: cannot watch \(folder) (\(reason)): raise \(limit); changes are found by the rescan")
     }
 
     /// Reads all events that the kernel has queued.
@@ -145,7 +151,7 @@ final class FolderWatch: @unchecked Sendable {
                 if mask & UInt32(IN_IGNORED) != 0 { folders[watch] = nil }
                 if mask & concernsFolder != 0 {
                     isRelevant = true
-                } else if let folder = folders[watch], paths.isWatched(name, in: folder),
+                } else if let folder = folders[watch]?.first(where: { paths.isWatched(name, in: $0) }),
                     mask & UInt32(IN_CREATE) == 0 || !Self.isBeingWritten("\(folder)/\(name)")
                 {
                     isRelevant = true
@@ -159,6 +165,12 @@ final class FolderWatch: @unchecked Sendable {
     private static func isBeingWritten(_ path: String) -> Bool {
         var status = stat()
         return lstat(path.systemString, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && status.st_nlink == 1
+    }
+
+    /// Returns a duration of at most a year, rounded up. A negative one is 0.
+    private static func dispatchInterval(_ duration: Duration) -> DispatchTimeInterval {
+        let (seconds, attoseconds) = max(.zero, duration).components
+        return .nanoseconds(Int(seconds) * 1_000_000_000 + Int(attoseconds / 1_000_000_000) + 1)
     }
 
     private func rescan() {
@@ -175,9 +187,7 @@ final class FolderWatch: @unchecked Sendable {
         case .wait(let end):
             settleTimer?.cancel()
             let timer = DispatchSource.makeTimerSource(queue: queue)
-            let (seconds, attoseconds) = max(.zero, ContinuousClock.now.duration(to: end)).components
-            let nanoseconds = seconds * 1_000_000_000 + attoseconds / 1_000_000_000 + 1
-            timer.schedule(deadline: .now() + .nanoseconds(Int(nanoseconds)))
+            timer.schedule(deadline: .now() + Self.dispatchInterval(ContinuousClock.now.duration(to: end)))
             timer.setEventHandler { [weak self] in
                 guard let self else { return }
                 perform(machine.timerFired(at: .now))

@@ -59,6 +59,8 @@ public actor PluginHost {
 
     /// The drop-ins and their states.
     var dropIns = DropInTable()
+    /// The cause of the reload that follows the one that runs.
+    var nextCause = ReloadCause.folder
     /// Watches the drop-in folder; `nil` if there is none or it is not to be watched.
     var folderWatch: FolderWatch?
 
@@ -176,7 +178,7 @@ public actor PluginHost {
         record(applied, configuration)
         if configuration.dropIn?.strict == true, !dropIns.rejections.isEmpty {
             await tearDown(deadline: .now)
-            return HostError(.badConfiguration, dropIns.rejections)
+            return HostError(dropIns.isTemporary ? .unavailable : .badConfiguration, dropIns.rejections)
         }
         watchDropIns(configuration.dropIn)
         self.configuration = configuration
@@ -188,7 +190,7 @@ public actor PluginHost {
         joins = configuration.node.join.map { address in Task { await network.keepJoined(address) } }
         var work = configuration.node.role == .router ? ["routing"] : []
         readySince = .now
-        let served = configuration.routes.map(\.vAddr).joined(separator: ", ")
+        let served = routes.map(\.planned.vAddr).joined(separator: ", ")
         if !served.isEmpty || work.isEmpty { work.append("serving \(served.isEmpty ? "nothing" : served)") }
         let addresses = listening.map(\.description).joined(separator: ", ")
         var metadata: Logger.Metadata = ["generation": .stringConvertible(table.generation)]

@@ -10,6 +10,9 @@ public struct DropInOptions: Sendable, Hashable {
     /// Maximum time from the first change until the host reads the folder, even if it still changes (`max_settle`). 10
     /// seconds by default.
     public var maxSettle = Duration.seconds(10)
+    /// The time between two checks for changes that the kernel does not report, as on network file systems
+    /// (`rescan`). 60 seconds by default; `nil` for none.
+    public var rescan: Duration? = .seconds(60)
     /// What happens to the routes of a drop-in that was removed (`on_remove`). ``RemovalPolicy/drain`` by default.
     public var onRemove = RemovalPolicy.drain
     /// Whether the host refuses to start if a drop-in cannot be served (`strict`). `false` by default: it serves the

@@ -6,9 +6,11 @@ package struct ConfigurationFiles {
     package var pluginProblem: (String) -> String?
     /// Returns the bytes of a configuration file.
     package var read: (String) throws(FileProblem) -> [UInt8]
-    /// Returns the paths that match a glob pattern, in the order of their bytes. Returns a pattern without wildcards
-    /// unchanged, whether the file exists or not.
-    package var matches: (String) -> [String]
+    /// Returns the paths that match a glob pattern in a folder, in the order of their bytes. For a pattern without
+    /// wildcards this is its path, whether the file exists or not.
+    package var matches: (_ folder: String, _ pattern: String) throws(FileProblem) -> [String]
+    /// Returns why a file is not safe as a source of code, because other users can write it; `nil` if it is safe.
+    package var permissionProblem: (String) -> String?
     /// Returns who can write a file.
     package var access: (String) -> WriteAccess
     /// Returns the names of the files in a folder that other users cannot write to.
@@ -20,7 +22,8 @@ package struct ConfigurationFiles {
         pluginProblem: @escaping (String) -> String? = { _ in nil },
         read: @escaping (String) throws(FileProblem) -> [UInt8] = { _ throws(FileProblem) in
             throw FileProblem("cannot be read here")
-        }, matches: @escaping (String) -> [String] = { _ in [] },
+        }, matches: @escaping (String, String) throws(FileProblem) -> [String] = { _, _ in [] },
+        permissionProblem: @escaping (String) -> String? = { _ in nil },
         access: @escaping (String) -> WriteAccess = { _ in .owner },
         list: @escaping (String) throws(FileProblem) -> [String] = { _ in [] },
         resolve: @escaping (String) -> String = { $0 }
@@ -28,6 +31,7 @@ package struct ConfigurationFiles {
         self.pluginProblem = pluginProblem
         self.read = read
         self.matches = matches
+        self.permissionProblem = permissionProblem
         self.access = access
         self.list = list
         self.resolve = resolve
@@ -37,8 +41,12 @@ package struct ConfigurationFiles {
     static var system: ConfigurationFiles {
         ConfigurationFiles(
             pluginProblem: problemOfPlugin,
-            read: { (path) throws(FileProblem) in try readBytes(path, limit: YAMLLimits().fileSize) },
-            matches: matchesOfPattern, access: writeAccess, list: { (folder) throws(FileProblem) in try names(in: folder) },
+            read: { (path) throws(FileProblem) in
+                try readBytes(path, limit: YAMLLimits().fileSize, mustBeRegular: true)
+            },
+            matches: { (folder, pattern) throws(FileProblem) in try matchesOfPattern(pattern, in: folder) },
+            permissionProblem: permissionProblemOfFile, access: writeAccess,
+            list: { (folder) throws(FileProblem) in try names(in: folder) },
             resolve: { path in
                 guard let target = realpath(path.systemString, nil) else { return path }
                 defer { free(target) }
@@ -64,18 +72,25 @@ package struct ConfigurationSource: Sendable {
             if let bytes = included[path] { return bytes }
             return try system.read(path)
         }
-        files.matches = { matches[$0] ?? [] }
+        files.matches = { (folder, pattern) throws(FileProblem) in matches[folder + pattern] ?? [] }
         return files
     }
 }
 
 /// Returns the paths that match a pattern, see ``ConfigurationFiles/matches``.
-private func matchesOfPattern(_ pattern: String) -> [String] {
-    guard pattern.contains(where: { "*?[".contains($0) }) else { return [pattern] }
+private func matchesOfPattern(_ pattern: String, in folder: String) throws(FileProblem) -> [String] {
+    guard pattern.contains(where: { "*?[".contains($0) }) else { return [folder + pattern] }
+    let pattern = folder.replacing(#/[*?\[\]\\]/#) { "\\" + $0.output } + pattern
     var result = glob_t()
     defer { globfree(&result) }
     // Sorted here, because glob(3) sorts by the locale.
-    guard glob(pattern.systemString, GLOB_NOSORT, nil, &result) == 0, let paths = result.gl_pathv else { return [] }
+    // An unreadable folder is an error: otherwise a reload would remove everything that it contains.
+    switch glob(pattern.systemString, GLOB_NOSORT | GLOB_ERR, nil, &result) {
+    case 0: break
+    case GLOB_NOMATCH: return []
+    default: throw FileProblem(errno: errno)
+    }
+    guard let paths = result.gl_pathv else { return [] }
     return (0..<Int(result.gl_pathc)).compactMap { index in paths[index].map { String(systemString: $0) } }
         .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
@@ -92,7 +107,13 @@ private func names(in folder: String) throws(FileProblem) -> [String] {
     let problem = PluginPermissions.current.problem(with: folder, owner: status.st_uid, mode: status.st_mode)
     if let problem { throw FileProblem("is not safe: \(problem)") }
     var names: [String] = []
-    while let entry = readdir(handle) {
+    while true {
+        // The end of the folder and an error differ only in errno. An error must not look like removed files.
+        errno = 0
+        guard let entry = readdir(handle) else {
+            guard errno == 0 else { throw FileProblem(errno: errno) }
+            break
+        }
         let name = withUnsafePointer(to: &entry.pointee.d_name) {
             $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
         }
@@ -119,6 +140,12 @@ package enum WriteAccess: Sendable {
                 + "chmod go-w '\(file)'"
         }
     }
+}
+
+private func permissionProblemOfFile(_ file: String) -> String? {
+    var status = stat()
+    guard stat(file.systemString, &status) == 0 else { return nil }
+    return PluginPermissions.current.problem(with: file, owner: status.st_uid, mode: status.st_mode)
 }
 
 private func writeAccess(to file: String) -> WriteAccess {

@@ -24,11 +24,17 @@ extension ConfigurationReader {
             return []
         }
         let pairs = DropInNames(names)
+        let misnamed = Set(names.filter { $0.hasSuffix(".yml") }.map { String($0.dropLast(4)) })
         let outer = (problems: problems, folder: folder)
         defer { (problems, folder) = outer }
         folder = options.folder
         return pairs.names.map { name in
             problems = []
+            if misnamed.contains(name) {
+                report(
+                    "this file is not read: rename it to \(quoted("\(name).yaml"))",
+                    at: ConfigurationLocation(file: "\(options.folder)/\(name).yml"))
+            }
             let content = dropIn(name, pairs, options, isolation: isolation, &context, files)
             let file = "\(options.folder)/\(name).\(pairs.libraries.contains(name) ? "so" : "yaml")"
             return DropIn(
@@ -93,11 +99,7 @@ extension ConfigurationReader {
     private mutating func dropInFile(_ path: String, _ files: ConfigurationFiles) -> YAMLNode? {
         do throws(FileProblem) {
             let bytes = try files.read(path)
-            switch files.access(path) {
-            case .owner: break
-            case .group, .everyone:
-                throw FileProblem("is writable by users other than its owner; fix this with: chmod go-w '\(path)'")
-            }
+            if let problem = files.permissionProblem(path) { throw FileProblem(problem) }
             let (root, problems) = YAMLReader.read(bytes, file: path, substitution: YAMLSubstitution(folder: folder))
             self.problems += problems
             return root ?? YAMLNode(.mapping([]), at: ConfigurationLocation(file: path))

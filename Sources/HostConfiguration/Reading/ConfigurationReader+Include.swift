@@ -28,9 +28,14 @@ extension ConfigurationReader {
             guard let text, !text.isEmpty else { continue }
             // Relative to the main file as it was passed, so that messages show what the operator knows.
             let parent = file.lastIndex(of: "/").map { String(file[...$0]) } ?? ""
-            let pattern = text.hasPrefix("/") ? text : parent + text
-            let matches = files.matches(pattern)
-            source.matches[pattern] = matches
+            let folder = text.hasPrefix("/") ? "" : parent
+            var matches: [String] = []
+            do throws(FileProblem) {
+                matches = try files.matches(folder, text)
+            } catch {
+                report("the folder of the included files \(error.message)", at: element.location)
+            }
+            source.matches[folder + text] = matches
             for path in matches where seen.insert(path).inserted {
                 guard parts.count < Self.maxIncludes else {
                     report("more than \(Self.maxIncludes) files are included", at: element.location)

@@ -148,11 +148,19 @@ package struct FileProblem: Error {
 }
 
 /// Returns the bytes of a file, at most `limit + 1` of them. The extra byte lets the reader reject a larger file.
-package func readBytes(_ file: String, limit: Int) throws(FileProblem) -> [UInt8] {
+package func readBytes(
+    _ file: String, limit: Int, mustBeRegular: Bool = false
+) throws(FileProblem) -> [UInt8] {
     guard !file.utf8.contains(0) else { throw FileProblem("the file name contains a zero byte") }
-    let descriptor = open(file.systemString, O_RDONLY | O_CLOEXEC)
+    // Without O_NONBLOCK the open of a pipe waits for a writer.
+    let descriptor = open(file.systemString, O_RDONLY | O_CLOEXEC | (mustBeRegular ? O_NONBLOCK : 0))
     guard descriptor >= 0 else { throw FileProblem(errno: errno) }
     defer { close(descriptor) }
+    if mustBeRegular {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw FileProblem(errno: errno) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw FileProblem("is not a regular file") }
+    }
     var bytes = [UInt8](repeating: 0, count: limit + 1)
     var count = 0
     while count < bytes.count {

@@ -16,7 +16,10 @@ extension ConfigurationSchema {
                 "max_settle", \.maxSettle, .positiveDuration("time to settle"),
                 "maximum time from the first change until the folder is read"),
             ConfigurationOption(
-                "on_remove", \.onRemove, .oneOf(("a", "policy")), "or keep: serve removed drop-ins until a restart"),
+                "rescan", \.rescan, .timeout, "time between checks for changes that the system does not report",
+                "Network file systems report no changes of other hosts."),
+            ConfigurationOption(
+                "on_remove", \.onRemove, .oneOf(("a", "policy")), "`keep`: serve removed drop-ins until a restart"),
             ConfigurationOption(
                 "strict", \.strict, .boolean, "refuse to start if a drop-in is wrong",
                 "Otherwise the host starts without it."),
@@ -43,7 +46,7 @@ extension ConfigurationSchema {
     /// The YAML file of a drop-in: the keys of a plugin except `path`, and two of its own.
     static let dropInBody = OptionSection<DropInBody>(
         "a drop-in", plugin.options.filter { $0.key != "path" }.map { $0.at(\.plugin) } + dropInKeys,
-        elsewhere: ["path": "to no drop-in: the library is the file beside this one"],
+        elsewhere: ["path": "in a configuration file: here the library is the file beside this one"],
         check: { reader, entries, body in plugin.check(&reader, entries, &body.plugin) })
 
     /// The keys of the YAML file of a drop-in that a plugin does not have.

@@ -28,7 +28,8 @@ extension ConfigurationSchema {
                 "The host joins them again after a link is lost.",
                 read: { reader, entry, node in node.join = reader.addresses(entry.value, portZero: false).addresses }),
             ConfigurationOption(
-                "role", \.role, .oneOf(("a", "role")), "or client, server, router: what the node does for other nodes",
+                "role", \.role, .oneOf(("a", "role")),
+                "what the node does for other nodes: client, server, peer or router",
                 "See below."),
             ConfigurationOption(
                 "environment", \.environment, ValueType.serviceName("an environment such as staging").optional,

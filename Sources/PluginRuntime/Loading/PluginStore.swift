@@ -130,6 +130,18 @@ package final class PluginStore: Sendable {
         return file
     }
 
+    /// Checks what ``load(_:)`` checks before it runs code of the library: conflicts with libraries in this process.
+    /// Blocks.
+    ///
+    /// - Throws: ``PluginLoadError``.
+    package func checkLinkage(of file: PluginFile) throws(PluginLoadError) {
+        if knows(file.digest) {
+            try PluginLinkage.checkConflicts(of: file)
+        } else {
+            _ = try PluginLinkage(file.bytes, digest: file.digest, path: file.path)
+        }
+    }
+
     private func loadHere(_ file: PluginFile) throws(PluginLoadError) -> PluginLibrary {
         let path = file.path
         let (known, refusal) = state.withLockedValue { ($0.libraries[file.digest], $0.refusals[file.digest]) }

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import HostConfiguration
 
 /// Folder that only this user can access and from which code can be loaded. It holds the private copies of libraries
 /// while the dynamic linker needs their names.
@@ -11,7 +12,7 @@ package struct PrivateFolder: Sendable {
     /// Candidates in order of preference: `$TMPDIR`, `$XDG_RUNTIME_DIR`, `/tmp`, `/dev/shm`, `/var/tmp`.
     package static var defaultCandidates: [String] {
         let fromEnvironment = ["TMPDIR", "XDG_RUNTIME_DIR"].compactMap { (name: String) -> String? in
-            getenv(name).map { String(cString: $0) }
+            getenv(name).map { String(systemString: $0) }
         }
         return fromEnvironment.filter { $0.hasPrefix("/") } + ["/tmp", "/dev/shm", "/var/tmp"]
     }

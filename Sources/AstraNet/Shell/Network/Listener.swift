@@ -156,7 +156,7 @@ public final class Listener: Sendable {
 
     /// Calls `body` for each DIAL that is not accepted at once. The text that it returns refuses the DIAL before the SYN,
     /// so that the dialer tries another node. Its parameters are the address of the dialer on the mesh, and the `ip:port` of
-    /// the link.
+    /// the link. It runs on an event loop and must not block. Replaces an earlier one, and is dropped at the close.
     public func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?) {
         storage.withLockedValue { $0.refusal = body }
     }
@@ -164,7 +164,8 @@ public final class Listener: Sendable {
     /// Returns the reason to refuse a DIAL that is not accepted yet; `nil` if there is none.
     func refusal(of stream: MeshStream) -> String? {
         let refusal = storage.withLockedValue { $0.refusal }
-        return refusal?(stream.remoteAddress.description, stream.peerSocketAddress)
+        let address = stream.peerSocketAddress
+        return refusal?(stream.remoteAddress.description, address.isEmpty ? nil : address)
     }
 
     /// Accepts or refuses a new stream. Called on the event loop of the stream's link.

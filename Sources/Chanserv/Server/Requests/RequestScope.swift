@@ -524,7 +524,7 @@ package final class RequestScope: ConnectionDelegate {
                     }
                 }
             return RequestSummary(
-                id: id, vAddr: service.vAddr, client: connection.peerDescription, clientAddress: context.peerAddress,
+                id: id, vAddr: service.vAddr, client: connection.peerDescription, clientAddress: context.knownPeerAddress,
                 result: result, reason: reason, sources: storage.state.sourcesTotal, frames: storage.frames,
                 bytes: storage.bytes, firstFrame: storage.firstFrame, duration: began.duration(to: surroundings.now()))
         }

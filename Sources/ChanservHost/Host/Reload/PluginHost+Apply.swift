@@ -21,15 +21,20 @@ extension PluginHost {
     ) async -> Applied {
         let dropIns = Self.validDropIns(of: configuration)
         var rejected: [String: RejectedDropIn] = [:]
-        func reject(_ name: String, _ reasons: [String]) {
+        func reject(_ name: String, _ reasons: [String], isTemporary: Bool) {
             guard let (plugin, routes) = dropIns[name] else { return }
             var rejection =
                 rejected[name]
-                ?? RejectedDropIn(plugin: plugin, routes: routes, library: preparation.identities[name], reasons: [])
+                ?? RejectedDropIn(
+                    plugin: plugin, routes: routes, library: preparation.identities[name], reasons: [],
+                    isTemporary: true)
             rejection.reasons += reasons
+            rejection.isTemporary = rejection.isTemporary && isTemporary
             rejected[name] = rejection
         }
-        for problem in preparation.problems { reject(problem.plugin, [problem.message]) }
+        for problem in preparation.problems {
+            reject(problem.plugin, [problem.message], isTemporary: problem.isTemporary)
+        }
         let problems = preparation.problems.filter { rejected[$0.plugin] == nil }
         let kept = keptDropIns(configuration)
         // Each turn rejects at least one drop-in more, so the loop ends.
@@ -45,7 +50,7 @@ extension PluginHost {
             guard case .refused(let refusal) = result, refusal.isOnly(about: { dropIns[$0] != nil }) else {
                 return Applied(result: result, plan: plan, rejected: rejected, kept: kept)
             }
-            for (name, reasons) in refusal.plugins { reject(name, reasons) }
+            for (name, reasons) in refusal.plugins { reject(name, reasons, isTemporary: refusal.isTemporary) }
         }
     }
 
@@ -62,7 +67,9 @@ extension PluginHost {
     /// Returns the names of removed drop-ins that `on_remove: keep` keeps.
     private func keptDropIns(_ configuration: HostConfiguration) -> Set<String> {
         guard configuration.dropIn?.onRemove == .keep else { return [] }
-        return Set(dropIns.entries.keys).subtracting(configuration.dropIns.map(\.name))
+        let addresses = Set(configuration.routes.map(\.vAddr))
+        let served = routes.map(\.planned).filter { !addresses.contains($0.vAddr) }.map(\.instance.plugin)
+        return Set(served).intersection(dropIns.entries.keys).subtracting(configuration.dropIns.map(\.name))
     }
 
     /// Returns the routes of a configuration, with the running routes in place of those of some drop-ins.

@@ -26,6 +26,7 @@ extension PluginHost {
         case .refuse:
             return .refused(["the host is stopping"], generation: table.generation)
         case .awaitReload(let number):
+            if cause == .request { nextCause = .request }
             return await withCheckedContinuation { waiters[number, default: []].append($0) }
         case .begin(let number):
             let outcome = await reloadOnce(because: cause)
@@ -41,7 +42,9 @@ extension PluginHost {
         case .rest: break
         case .begin(let next):
             // In a new task, so that callers of the previous reload do not wait for this one.
-            Task { await reloadEnded(next, await reloadOnce(because: .request)) }
+            let cause = nextCause
+            nextCause = .folder
+            Task { await reloadEnded(next, await reloadOnce(because: cause)) }
         case .stop:
             for waiter in waiters.values.joined() {
                 waiter.resume(returning: .refused(["the host is stopping"], generation: table.generation))
@@ -66,16 +69,21 @@ extension PluginHost {
         logger.log(
             level: quiet, "reloading \(what)", metadata: ["generation": .stringConvertible(table.generation)])
         if !machine.isStopping { manager?.notifyReloading() }
-        accessLog?.reopen()
+        switch cause {
+        case .request: accessLog?.reopen()
+        case .folder: break
+        }
         await maintainControlSocket()
         let outcome = await readAndApply(because: cause)
-        lastReload = (outcome, .now)
+        // A change of the folder that changes nothing is no event for operators.
+        let isEvent = cause == .request || outcome.result != .unchanged
+        if isEvent { lastReload = (outcome, .now) }
         // The host serves after a refused reload too.
         tellServing(isReady: true)
         warn(outcome.warnings)
         switch outcome.result {
         case .unchanged:
-            reloadCounts.unchanged += 1
+            if isEvent { reloadCounts.unchanged += 1 }
             let text = outcome.unchangedText
             logger.log(
                 level: quiet, "reload: \(text)", metadata: ["generation": .stringConvertible(outcome.generation)])

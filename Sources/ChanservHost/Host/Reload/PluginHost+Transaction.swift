@@ -78,7 +78,11 @@ extension PluginHost {
                     made.routes[vAddr] = try bind(added[vAddr], made.instances)
                     action = transaction.succeeded()
                 } catch {
-                    action = transaction.failed("route '\(vAddr)': \(error)")
+                    let reason = "route '\(vAddr)': \(error)"
+                    if let plugin = added[vAddr]?.instance.plugin {
+                        refusal.plugins[plugin, default: []].append(reason)
+                    }
+                    action = transaction.failed(reason)
                 }
             case .commit:
                 commit(plan, wanted: wanted, made)
@@ -105,7 +109,11 @@ extension PluginHost {
     }
 
     private func tryOut(_ recipe: InstanceRecipe?) async -> InstanceRecipe.Refusal? {
-        guard let recipe, let program else { preconditionFailure("a trial creates an instance without a recipe") }
+        // A dry run does not wait for reloads, so an instance that ran when it began may be gone.
+        guard let recipe, let program else {
+            return InstanceRecipe.Refusal(
+                reason: "a reload has changed the plugins meanwhile: run it again", isTemporary: true)
+        }
         return await recipe.refusal(inTrialOf: program)
     }
 

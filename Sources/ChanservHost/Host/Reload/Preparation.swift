@@ -178,6 +178,13 @@ struct Preparation: Sendable {
             }
         }
         if tools.isTrial, let program = tools.program, let examined {
+            if !needsProcess {
+                do throws(PluginLoadError) {
+                    try tools.store.checkLinkage(of: file)
+                } catch {
+                    throw Problem(error)
+                }
+            }
             if !needsProcess, !isLoaded { try await tryLoading(examined, of: plugin, program) }
             return .examined(examined)
         }
