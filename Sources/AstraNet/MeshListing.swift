@@ -54,9 +54,7 @@ public struct MeshListing: Sendable, Hashable {
 extension Node {
     /// A snapshot of the links and services that this node knows now.
     public var listing: MeshListing {
-        let (links, routes, peers) = core.shared.withLockedValue { shared in
-            (Array(shared.links.up.values), shared.offers.registry.routes, shared.links.peers)
-        }
+        let (links, routes, peers) = core.directory.listing
         let counters = core.counters
         return MeshListing(
             links: links.compactMap { link in

@@ -38,12 +38,14 @@ extension Node {
         var full: Set<ServiceRegistry.LinkID> = []
         while true {
             guard
-                let (link, offer, isOnly) = try core.pickOffer(of: fullName, bucket: request.bucket, except: failed)
+                let (link, offer, isOnly) = try core.directory.pickOffer(
+                    of: fullName, bucket: request.bucket, except: failed)
             else {
                 // All offers have failed. If they are gone in the meantime, wait for a new one.
-                if let failure, core.hasOffer(of: fullName) { throw failure }
+                if let failure, core.directory.hasOffer(of: fullName) { throw failure }
                 do {
-                    try await core.waitForOffer(of: fullName, from: request.peer?.hostLink, deadline: deadline)
+                    try await core.directory.waitForOffer(
+                        of: fullName, from: request.peer?.hostLink, deadline: deadline)
                 } catch let error as AstraNetError where error.code == .deadlineExceeded {
                     throw AstraNetError(.noOffer, error.message)
                 }
@@ -72,15 +74,18 @@ extension Node {
                     try await stream.waitUntilOpen(deadline: core.answerDeadline(!mayRepeat, deadline))
                 } else {
                     try await waitUntilOpen(
-                        stream, others: { core.hasOffer(of: fullName, except: failed.union([offer.address])) },
+                        stream,
+                        others: { core.directory.hasOffer(of: fullName, except: failed.union([offer.address])) },
                         deadline: deadline)
                 }
-                core.forgive(offer.address)
+                core.directory.forgive(offer.address)
                 if mayRepeat { request.returnRepeat?() }
                 return stream
             } catch {
                 stream.close()
-                if let error = error as? AstraNetError, error.code == .deadlineExceeded { core.penalize(offer.address) }
+                if let error = error as? AstraNetError, error.code == .deadlineExceeded {
+                    core.directory.penalize(offer.address)
+                }
                 guard let error = error as? AstraNetError, core.isAhead(deadline) else { throw error }
                 switch error.code {
                 case .refused:
@@ -98,7 +103,7 @@ extension Node {
                 // A lost link removes its offers, so the next round finds another offer or waits. An offer behind a
                 // router that has lost the host may stay for a moment.
                 if error.code == .linkLost, link.isClosed { continue }
-                core.penalize(offer.address)
+                core.directory.penalize(offer.address)
                 failed.insert(offer.address)
             }
         }
@@ -128,7 +133,7 @@ extension Node {
     {
         try request.validate()
         guard
-            let (link, offer, _) = try core.pickOffer(
+            let (link, offer, _) = try core.directory.pickOffer(
                 of: core.configuration.fullName(name), bucket: request.bucket, except: [])
         else { return nil }
         guard link.reserveStreamSlot() else {
@@ -189,7 +194,7 @@ extension NodeCore {
         let cookie = offer.isRelayed && request.maximumPushedSources > 0 ? cookies.cookie(of: host) : nil
         let isEager = cookie != nil || link.can(.eager, with: host)
         let stream = MeshStream(
-            state: .dialer(isEager: isEager), localPort: takePort(), remote: offer.address, link: link)
+            state: .dialer(isEager: isEager), localPort: directory.takePort(), remote: offer.address, link: link)
         guard understandsBlock else { return (stream, isEager, false) }
         if request.maximumPushedSources > 0, let (sources, reserved) = link.reservePushes(request.maximumPushedSources)
         {

@@ -71,14 +71,12 @@ public final class Node: Sendable {
                 "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
         }
         servers.withLockedValue { $0.append(server) }
-        if core.isClosed {
+        if core.directory.isClosed {
             server.close(promise: nil)
             throw AstraNetError(.closed, "cannot listen on \(host):\(port): the node is closed")
         }
         let address = server.localAddress ?? requested
-        core.shared.withLockedValue {
-            $0.offers.ownAddresses.listens(at: address.ipAddress ?? host, port: address.port ?? port)
-        }
+        core.listens(at: address.ipAddress ?? host, port: address.port ?? port)
         return address
     }
 
@@ -127,7 +125,7 @@ public final class Node: Sendable {
     ///   - host: a DNS name or an IP address.
     ///   - port: the port at which the nodes listen.
     public func keepJoined(host: String, port: Int) async {
-        await core.keepJoined(JoinPlan.Target(host: host, port: port))
+        await core.joiner.keepJoined(JoinPlan.Target(host: host, port: port), by: core)
     }
 
     /// Makes a link from a connected socket, for example one end of a socket pair.
@@ -202,13 +200,11 @@ public final class Node: Sendable {
 
     /// Changes whenever ops of streams have arrived.
     package var streamActivity: UInt64 {
-        core.shared.withLockedValue { shared in
-            shared.links.up.values.reduce(0) { $0 &+ $1.streamReads.load(ordering: .relaxed) &+ 1 }
-        }
+        core.directory.links.reduce(0) { $0 &+ $1.streamReads.load(ordering: .relaxed) &+ 1 }
     }
 
     /// The number of links that are up.
-    public var linkCount: Int { core.linkCount }
+    public var linkCount: Int { core.directory.linkCount }
 
     // MARK: - Services
 
@@ -244,8 +240,27 @@ public final class Node: Sendable {
 
     /// All services that other nodes have announced to this node.
     public var services: [ServiceOffer] {
-        ServiceRegistry.ordered(core.shared.withLockedValue { $0.offers.registry.routes }).map(\.offer)
+        ServiceRegistry.ordered(core.directory.routes).map(\.offer)
     }
+
+    // MARK: - Held resources, for tests and the simulation
+
+    /// Number of bytes that this node buffers because of its peers.
+    package var bufferedBytes: Int { core.buffered.held }
+
+    /// Number of offers in the registry. An offer counts once for each link that announced it.
+    package var offerCount: Int { core.directory.offerCount }
+
+    /// Number of streams in the links' tables. The caller must run on the event loop of all links.
+    package var streamCount: Int {
+        core.directory.links.reduce(0) { $0 + ($1.handler.value?.streams.count ?? 0) }
+    }
+
+    /// Number of reserved stream slots on all links.
+    package var reservedStreamSlots: Int { core.directory.links.reduce(0) { $0 + $1.reservedStreamSlots } }
+
+    /// Number of bytes that are granted to servers for pushed sources.
+    package var grantedBytes: Int { core.directory.links.reduce(0) { $0 + $1.pushGrants.held } }
 
     // MARK: - End
 

@@ -21,8 +21,7 @@ package struct NodeLink: Sendable, Hashable {
 extension Node {
     /// All links whose handshake is complete, the oldest first.
     package var linkList: [NodeLink] {
-        let links = core.shared.withLockedValue { Array($0.links.up.values) }
-        return links.sorted { $0.id < $1.id }.compactMap { link in
+        core.directory.links.sorted { $0.id < $1.id }.compactMap { link in
             guard let peer = link.peer else { return nil }
             let roundTrip = link.roundTrip.load(ordering: .relaxed)
             let now = link.eventLoop.now.uptimeNanoseconds

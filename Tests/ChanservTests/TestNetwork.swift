@@ -70,7 +70,7 @@ final class TestNetwork: Sendable {
     var names: Set<String> {
         switch kind {
         case .memory(let network): network.names
-        case .nodes(let server, _): Set(server.core.shared.withLockedValue { $0.bound.portsByName.keys })
+        case .nodes(let server, _): server.core.directory.boundNames
         }
     }
 
@@ -103,7 +103,7 @@ final class TestNetwork: Sendable {
 
 extension Node {
     /// The links that are up.
-    fileprivate var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }
+    fileprivate var links: [Link] { core.directory.links }
 
     /// Waits until no link has a stream, a reserved stream place, a push grant or a buffered byte.
     fileprivate func expectNothingLeft(_ sourceLocation: SourceLocation) async throws {

@@ -1,11 +1,27 @@
 /// The services that are bound on a node, and the node's port counter.
-package struct BoundNames {
+///
+/// It has no lock. ``MeshDirectory`` owns it and uses it under its own lock.
+struct BoundNames {
     /// The listeners by port.
-    private(set) var listeners: [UInt32: Listener] = [:]
-    package private(set) var portsByName: [String: UInt32] = [:]
+    private var listeners: [UInt32: Listener] = [:]
+    private var portsByName: [String: UInt32] = [:]
     /// The ports of listeners that are announced to one host only.
-    private(set) var scoped: [NodeCore.HostLink: Set<UInt32>] = [:]
+    private var scoped: [HostLink: Set<UInt32>] = [:]
     private var lastPort = Address.firstDynamicPort - 1
+
+    var names: Set<String> { Set(portsByName.keys) }
+
+    var allListeners: [Listener] { Array(listeners.values) }
+
+    /// The listeners that are announced to all nodes.
+    var publicListeners: [Listener] { listeners.values.filter { $0.visibility == .allNodes } }
+
+    func contains(_ name: String) -> Bool { portsByName[name] != nil }
+
+    func listener(on port: UInt32) -> Listener? { listeners[port] }
+
+    /// Returns whether names are bound that are announced over `link` to one host only.
+    func hasScopedNames(on link: ServiceRegistry.LinkID) -> Bool { scoped.keys.contains { $0.link == link } }
 
     /// Returns the next port that no listener uses.
     mutating func takePort() -> UInt32 {
@@ -35,7 +51,7 @@ package struct BoundNames {
     }
 
     /// Returns the listeners that are announced only to hosts for which `isIncluded` returns `true`.
-    func listeners(scopedTo isIncluded: (NodeCore.HostLink) -> Bool) -> [Listener] {
+    func listeners(scopedTo isIncluded: (HostLink) -> Bool) -> [Listener] {
         scoped.filter { isIncluded($0.key) }.flatMap(\.value).compactMap { listeners[$0] }
     }
 }

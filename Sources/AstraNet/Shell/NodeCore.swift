@@ -1,11 +1,12 @@
 internal import Logging
-package import NIOConcurrencyHelpers
-internal import NIOCore
+internal import NIOConcurrencyHelpers
+package import NIOCore
 
-/// The state that all links of a node share: links, bound services, offers of other nodes, and waits for offers.
+/// The parts of a node, and the events of links that concern several of them.
+///
+/// Each part owns its state and has its own lock. The core itself keeps only the node's own addresses. It holds no lock
+/// while it calls a part.
 package final class NodeCore: Sendable {
-    typealias LinkID = ServiceRegistry.LinkID
-
     let id: HostID
     let configuration: NodeConfiguration
     let log: Logger
@@ -20,23 +21,10 @@ package final class NodeCore: Sendable {
     let counters = NodeCounters()
     package let cookies: PushCookies
     package let watchers: ListingWatchers
-    package let shared: NIOLockedValueBox<Shared>
-    package let joining = NIOLockedValueBox(Joining())
-    let warnings = NIOLockedValueBox(WarningRateLimit())
-
-    /// State under one lock, so that NO_SERVICE never overtakes the SERVICE before it.
-    package struct Shared {
-        package var links: LinkTable
-        package var bound = BoundNames()
-        package var offers = RemoteOffers()
-        var isClosed = false
-    }
-
-    /// A path to a host: the host and the link over which it is reached.
-    struct HostLink: Hashable, Sendable {
-        var host: HostID
-        var link: LinkID
-    }
+    package let directory: MeshDirectory
+    package let joiner = Joiner()
+    let warnings: ConnectionWarnings
+    private let ownAddresses = NIOLockedValueBox(OwnAddresses())
 
     init(configuration: NodeConfiguration, log: Logger, group: any EventLoopGroup, surroundings: NodeDependencies) {
         self.configuration = configuration
@@ -49,38 +37,71 @@ package final class NodeCore: Sendable {
         watchers = ListingWatchers(deadlines, surroundings, on: timers)
         buffered = BufferBudget(limit: configuration.maximumBuffered, parent: nil)
         cookies = PushCookies(random: surroundings.random)
+        warnings = ConnectionWarnings(log: log, timers: timers, maximumLinks: configuration.maximumLinks)
         id = HostID(rawValue: max(1, surroundings.random() >> 1))
-        shared = NIOLockedValueBox(Shared(links: LinkTable(peers: PeerTable(localHost: id))))
+        directory = MeshDirectory(
+            localHost: id, configuration: configuration, surroundings: surroundings, deadlines: deadlines,
+            timers: timers)
     }
 
     func address(port: UInt32) -> Address { Address(host: id, port: port) }
 
-    /// Returns the next free port.
-    func takePort() -> UInt32 {
-        shared.withLockedValue { $0.bound.takePort() }
+    /// Current time on the clock of ``timers``, in nanoseconds.
+    var now: UInt64 { timers.now.uptimeNanoseconds }
+
+    // MARK: - New links
+
+    /// Connects to an address. The future succeeds when the handshake is complete.
+    ///
+    /// - Parameter timeout: the timeout for the connection, and for the handshake after it.
+    func open(_ address: SocketAddress, timeout: TimeAmount) -> EventLoopFuture<LinkUp> {
+        let eventLoop = group.next()
+        let up = eventLoop.makePromise(of: LinkUp.self)
+        let connected = surroundings.network.connect(to: address, timeout: timeout, on: eventLoop) { channel in
+            self.makeLink(of: channel, isDialled: true, up: up)
+        }
+        connected.whenComplete { result in
+            switch result {
+            case .failure(let error): up.fail(error)
+            case .success(let channel):
+                let timer = eventLoop.scheduleTask(in: timeout) {
+                    up.fail(
+                        HandshakeFailure.late(within: UInt64(clamping: timeout.nanoseconds), isDialled: true))
+                    channel.close(promise: nil)
+                }
+                up.futureResult.whenComplete { _ in timer.cancel() }
+            }
+        }
+        return up.futureResult
     }
 
-    /// Current time on the clock of ``timers``, in nanoseconds.
-    package var now: UInt64 { timers.now.uptimeNanoseconds }
-
-    // MARK: - Links
-
-    func takeLinkID() -> LinkID {
-        shared.withLockedValue { $0.links.takeID() }
+    /// Creates a link for a new connection and adds its handler to the channel.
+    package func makeLink(
+        of channel: any Channel, isDialled: Bool, memory: SharedMemory? = nil, up: EventLoopPromise<LinkUp>
+    ) -> EventLoopFuture<Void> {
+        channel.eventLoop.makeCompletedFuture {
+            let link = Link(
+                id: self.directory.takeLinkID(), node: self, channel: channel, isDialled: isDialled, memory: memory)
+            do {
+                try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
+            } catch {
+                // The channel is already closed, and without a handler no other code fails the promise.
+                up.fail(error)
+                throw error
+            }
+        }
     }
 
     /// Registers a connected link before its handshake. Returns `false` if the node has too many links or is closed.
     func linkBegins(_ link: Link) -> Bool {
-        let (isAccepted, isFull) = shared.withLockedValue { shared in
-            let isFull = shared.links.count >= configuration.maximumLinks
-            guard !shared.isClosed, !isFull else { return (false, isFull) }
-            shared.links.handshaking[link.id] = link
-            return (true, false)
-        }
-        if !isAccepted { counters.refusedLinks.add(1, ordering: .relaxed) }
+        let admission = directory.linkBegins(link)
+        guard admission != .accepted else { return true }
+        counters.refusedLinks.add(1, ordering: .relaxed)
         // The code that dialled a connection reports its failure.
-        if isFull, !link.isDialled { warnRefused(from: link.peerSocketAddress.withLockedValue { $0 }) }
-        return isAccepted
+        if admission == .full, !link.isDialled {
+            warnings.refused(from: link.peerSocketAddress.withLockedValue { $0 })
+        }
+        return false
     }
 
     /// Registers a link after its handshake and announces all public services to the peer. Returns `nil` if the node is
@@ -88,92 +109,134 @@ package final class NodeCore: Sendable {
     ///
     /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) -> PeerTable.LinkUpResult? {
-        let result = shared.withLockedValue { shared -> PeerTable.LinkUpResult? in
-            guard !shared.isClosed else { return nil }
-            shared.links.handshaking[link.id] = nil
-            shared.links.up[link.id] = link
-            let result = shared.links.peers.linkUp(link.id, to: peer, isDialled: link.isDialled)
-            shared.offers.discovery.forget(peer)
-            // Only an IP address is accepted. Other nodes would have to resolve a host name that the peer chose.
-            if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {
-                shared.offers.ownAddresses.seen(at: ip, by: link.id)
-            }
-            announceAll(to: link, peer: peer, &shared)
-            if case .retire(let other) = result { shared.links.up[other]?.retire() }
-            return result
+        guard let result = directory.linkUp(link, peer: peer) else { return nil }
+        // Only an IP address is accepted. Other nodes would have to resolve a host name that the peer chose.
+        if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {
+            ownAddresses.withLockedValue { $0.seen(at: ip, by: link.id) }
         }
-        guard result != nil else { return nil }
         watchers.changed()
         log.debug("link up", metadata: ["peer": "\(peer)", "link": "\(link.id)"])
         return result
     }
+
+    // MARK: - Lost links and routes
 
     /// Removes a link, its offers, the listeners that were announced only over it, and the waits that depend on it.
     ///
     /// - Returns: the host at the other end if this was the last link to it; otherwise `nil`.
     @discardableResult
     func linkDown(_ link: Link, reason: AstraNetError) -> HostID? {
-        let gone = shared.withLockedValue { $0.offers.registry.leaves(link.id) }
-        let unknownHosts = withdraw(gone, from: link)
-        let (lost, orphans, waiters) = shared.withLockedValue { shared in
-            shared.links.up[link.id] = nil
-            shared.links.handshaking[link.id] = nil
-            shared.links.silent.remove(link.id)
-            shared.offers.registry.hasLeft(link.id)
-            let down = shared.links.peers.linkDown(link.id)
-            shared.offers.ownAddresses.forget(link.id)
-            let lost = down.flatMap { $0.isLast ? $0.host : nil }
-            if let id = down?.reinstated { shared.links.up[id]?.reinstate() }
-            if let down { resetForwardedStreams(with: down.host, over: link.id, &shared) }
-            if let lost { rediscover(lost, &shared) }
-            return (
-                lost, shared.bound.listeners(scopedTo: { $0.link == link.id }),
-                shared.offers.takeWaiters { $0.link == link.id }
-            )
-        }
-        watchers.changed()
-        unfollow(unknownHosts)
-        for listener in orphans { listener.withdraw() }
-        for waiter in waiters { waiter.resume(.gone) }
+        let (host, lost) = directory.linkDown(link)
+        ownAddresses.withLockedValue { $0.forget(link.id) }
+        end(lost)
         log.debug("link down", metadata: ["link": "\(link.id)", "reason": "\(reason.message)"])
-        return lost
+        return host
     }
 
-    /// Records whether the peer of a link is silent.
-    func setSilent(_ link: Link, _ isSilent: Bool) {
-        link.isSilent.store(isSilent, ordering: .relaxed)
-        shared.withLockedValue { shared in
-            if !isSilent {
-                shared.links.silent.remove(link.id)
-            } else if shared.links.up[link.id] != nil {
-                shared.links.silent.insert(link.id)
+    /// Handles RST: a router has lost its link to `host`. Removes the private offers of that host and ends what depends
+    /// on it.
+    func routeLost(to host: HostID, over link: Link) {
+        end(directory.routeLost(to: host, over: link))
+    }
+
+    private func end(_ lost: MeshDirectory.Lost) {
+        watchers.changed()
+        joiner.unfollow(lost.unknownHosts, for: self)
+        for listener in lost.listeners { listener.withdraw() }
+        for waiter in lost.waiters { waiter.resume(.gone) }
+    }
+
+    // MARK: - Services
+
+    /// Binds a name to a fresh port and announces it.
+    ///
+    /// - Throws: ``AstraNetError`` with code `limitReached` (wrong length of the name), `serviceInUse` or `closed`.
+    func bind(
+        _ name: String, visibility: Listener.Visibility, answersSoon: Bool,
+        onStream: (@Sendable (MeshStream) -> Acceptance)? = nil
+    ) throws(AstraNetError) -> Listener {
+        let fullName = configuration.fullName(name)
+        guard !name.isEmpty, fullName.utf8.count <= configuration.maximumServiceName else {
+            throw AstraNetError(
+                .limitReached, "a service name has 1 to \(configuration.maximumServiceName) bytes: '\(name.prefix(64))'"
+            )
+        }
+        return try directory.bind(fullName) { port in
+            Listener(
+                name: fullName, address: address(port: port), visibility: visibility, answersSoon: answersSoon,
+                node: self, onStream: onStream)
+        }
+    }
+
+    /// Passes a stream to the listener of its port.
+    func accept(_ stream: MeshStream) -> Acceptance {
+        directory.listener(on: stream.localPort)?.accept(stream)
+            ?? .refused("no listener at \(stream.localAddress)")
+    }
+
+    /// Handles SERVICE: adds an offer. Returns `false` if the link has announced too many offers.
+    ///
+    /// - Parameter isPrivate: whether the offer was sent only to this node, through a router.
+    func add(_ offer: ServiceOffer, from link: Link, isPrivate: Bool) -> Bool {
+        let result = directory.add(offer, from: link, isPrivate: isPrivate)
+        if case .added = result { watchers.changed() }
+        if result == .limitReached { counters.refusedServices.add(1, ordering: .relaxed) }
+        return result != .limitReached
+    }
+
+    /// Handles NO_SERVICE: removes an offer.
+    func remove(_ offer: ServiceOffer, from link: Link) {
+        let unknownHosts = directory.remove(offer, from: link)
+        watchers.changed()
+        joiner.unfollow(unknownHosts, for: self)
+    }
+
+    // MARK: - Direct paths
+
+    /// Records that this node accepts links at `ip` and `port`.
+    func listens(at ip: String, port: Int) {
+        ownAddresses.withLockedValue { $0.listens(at: ip, port: port) }
+    }
+
+    /// Answers DISCOVER with a FOLLOW for each address of this node.
+    func answerDiscover(from host: HostID, over link: Link) {
+        guard configuration.role.announces else { return }
+        let addresses = ownAddresses.withLockedValue { $0.all }
+        link.sendControl { ops in
+            for address in addresses {
+                ops.writeOp(
+                    OpHeader(.follow, to: Address(host: host, port: 0), from: self.address(port: 0)), text: address)
             }
         }
     }
 
-    static var hostLinkLost: AstraNetError {
-        AstraNetError(.linkLost, "the connection to the host that sent the name was lost")
+    /// Handles FOLLOW: `host` accepts links at the address `text`. Ignored if this node did not ask for it, or has a
+    /// link to the host.
+    func followed(_ host: HostID, to text: String, over link: Link) {
+        guard let place = HostPort(text), place.port > 0, configuration.role.joinsOthers, host != id,
+            directory.looksForPath(to: host)
+        else { return }
+        let address: SocketAddress
+        do {
+            address = try SocketAddress(ipAddress: place.host, port: place.port)
+        } catch {
+            // Go nodes send IP addresses. With a host name, a peer could choose what this node resolves.
+            log.debug("FOLLOW ignored: not an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
+            return
+        }
+        joiner.follow(host, to: address, over: link)
     }
 
-    var isClosed: Bool { shared.withLockedValue { $0.isClosed } }
-
-    var linkCount: Int { shared.withLockedValue { $0.links.up.count } }
+    // MARK: - End
 
     /// Marks the node as closed, stops joining, and ends all waits for offers.
     ///
     /// - Returns: the links and listeners that the caller must close.
     func close() -> (links: [Link], listeners: [Listener]) {
-        let (links, listeners, waiters) = shared.withLockedValue { shared in
-            shared.isClosed = true
-            defer { shared.offers.waiters = [:] }
-            return (
-                shared.links.all, Array(shared.bound.listeners.values),
-                shared.offers.waiters.values.flatMap { $0.map(\.waiter) }
-            )
-        }
+        let (links, listeners, waiters) = directory.close()
         for waiter in waiters { waiter.resume(.gone) }
         watchers.finish()
-        stopJoining()
+        joiner.stop()
         return (links, listeners)
     }
 }

@@ -80,7 +80,7 @@ import Testing
         try await server.send(ByteBuffer(string: "the end"))
         server.close()
         for node in [pair.client, pair.server] {
-            let link = try #require(node.core.shared.withLockedValue { $0.links.up.values.first })
+            let link = try #require(node.core.directory.links.first)
             // The time limit of the suite ends a wait that never succeeds.
             while try await link.eventLoop.submit({ link.handler.value?.streams.count ?? 0 }).get() > 0 {
                 await Task.yield()

@@ -71,7 +71,7 @@ import Testing
         // This FOLLOW is unsolicited.
         peer.send(follow)
         _ = await peer.opsUntilPong()
-        #expect(harness.node.core.joining.withLockedValue { $0.plan.isIdle })
+        #expect(harness.node.core.joiner.isIdle)
         peer.send(WireOp(.service, to: .otherEnd, from: far, text: "far"))
         #expect(await peer.first(.discover)?.destination.host == far.host)
         for text in ["name:5", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", "\u{0}:1", ""] {
@@ -79,7 +79,7 @@ import Testing
                 WireOp(.follow, to: Address(harness.node.id, 0), from: Address(far.host, 0), text: text))
         }
         _ = await peer.opsUntilPong()
-        #expect(harness.node.core.joining.withLockedValue { $0.plan.isIdle })
+        #expect(harness.node.core.joiner.isIdle)
         peer.send(follow)
         let other = try #require(await place.peers.next())
         #expect(await other.handshake() == harness.node.id)
@@ -88,7 +88,7 @@ import Testing
         // The withdrawal of its last offer ends the interest in the host.
         peer.send(WireOp(.noService, to: .otherEnd, from: far, text: "far"))
         _ = await peer.opsUntilPong()
-        #expect(harness.node.core.joining.withLockedValue { $0.plan.isIdle })
+        #expect(harness.node.core.joiner.isIdle)
         try await place.close()
         await peer.close()
         try await harness.end()
@@ -177,7 +177,7 @@ import Testing
         let used = try #require(client.listing.links.first?.address)
         let index = try #require(ports.firstIndex { used.hasSuffix(":\($0)") })
         try await proxies[index].close()
-        let link = try #require(client.core.shared.withLockedValue { $0.links.up.values.first })
+        let link = try #require(client.core.directory.links.first)
         link.close(AstraNetError(.linkLost, "cut"))
         try await eventually { client.listing.links.contains { $0.address.hasSuffix(":\(ports[1 - index])") } }
         try await client.expectEcho("echo")

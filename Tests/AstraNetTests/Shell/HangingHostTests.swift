@@ -42,7 +42,7 @@ import Testing
         let echo = try server.echo("thing")
         try await client.join(server.listening())
         try await eventually {
-            client.services.count == 2 && client.core.shared.withLockedValue { $0.links.silent.count } == 1
+            client.services.count == 2 && client.core.directory.silentLinkCount == 1
         }
         for _ in 0..<20 {
             // The bytes are sent with the dial, so this would fail at the silent host.
@@ -52,7 +52,7 @@ import Testing
         }
         // A host that is heard again is tried again.
         hanging.peer.send(WireOp(.ping, to: .otherEnd, from: Address(hanging.peer.host, 0)))
-        try await eventually { client.core.shared.withLockedValue { $0.links.silent.isEmpty } }
+        try await eventually { client.core.directory.silentLinkCount == 0 }
         echo.close()
         await client.shutdown()
         await server.shutdown()
@@ -112,7 +112,7 @@ import Testing
         let address = try await router.listening()
         try await server.join(address)
         try await client.join(address)
-        @Sendable func silent() -> Int { router.core.shared.withLockedValue { $0.links.silent.count } }
+        @Sendable func silent() -> Int { router.core.directory.silentLinkCount }
         try await eventually { client.services.count == 1 && silent() == 1 }
         // Without another host the router forwards the dial.
         async let first = client.dial("thing", deadline: .testDeadline)

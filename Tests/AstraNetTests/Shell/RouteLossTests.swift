@@ -88,10 +88,7 @@ import Testing
         let second = try await RawPeer.connect(to: harness.address, host: router.host)
         #expect(await second.handshake() == harness.node.id)
         _ = await second.opsUntilPong()
-        let core = harness.node.core
-        let links = core.shared.withLockedValue { shared in
-            shared.links.peers.links(to: router.host).compactMap { shared.links.up[$0] }
-        }
+        let links = harness.node.core.directory.links(to: router.host)
         func areUsed() async throws -> [Bool] {
             var used: [Bool] = []
             for link in links {

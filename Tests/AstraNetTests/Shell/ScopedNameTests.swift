@@ -108,9 +108,7 @@ import Testing
         let echo = try server.echo("echo")
         try await server.join(address)
         try await eventually { client.services.count == 2 }
-        while !client.core.shared.withLockedValue({
-            $0.offers.penalties.isAvoided(Address(silent.host, 9), now: client.core.now)
-        }) {
+        while !client.core.directory.isPenalized(Address(silent.host, 9)) {
             try await client.expectEcho("echo")
         }
         _ = await silent.opsUntilPong()

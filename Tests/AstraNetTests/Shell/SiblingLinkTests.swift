@@ -26,7 +26,7 @@ import Testing
                 let peer = try await RawPeer.connect(to: address, host: router)
                 #expect(await peer.handshake() == node.id)
                 _ = await peer.opsUntilPong()
-                let links = node.core.shared.withLockedValue { Array($0.links.up.values) }
+                let links = node.core.directory.links
                 let newest = try #require(links.max { $0.id < $1.id })
                 // The test cannot choose the event loop of a connection, so it tries until it has two.
                 if loops.insert(ObjectIdentifier(newest.eventLoop)).inserted {
@@ -36,8 +36,7 @@ import Testing
                 }
             }
             self.peers = peers
-            let first = try #require(
-                node.core.shared.withLockedValue { $0.links.up.values.min { $0.id < $1.id } })
+            let first = try #require(node.core.directory.links.min { $0.id < $1.id })
             let gate = gate
             first.eventLoop.execute {
                 gate.lock(whenValue: 1)

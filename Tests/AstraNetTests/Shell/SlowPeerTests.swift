@@ -39,10 +39,7 @@ import Testing
 
     private func link(of node: Node, to host: HostID) async throws -> Link {
         try await eventually { node.peers.contains(host) }
-        return try #require(
-            node.core.shared.withLockedValue { shared in
-                shared.links.peers.link(to: host).flatMap { shared.links.up[$0] }
-            })
+        return try #require(node.core.directory.links(to: host).first)
     }
 
     @Test func `a router announces 200,000 services to a peer that reads slowly`() async throws {

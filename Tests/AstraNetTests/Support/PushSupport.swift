@@ -138,7 +138,7 @@ extension AstraNet.MeshStream {
 
 extension Node {
     /// The links that are up.
-    var links: [Link] { core.shared.withLockedValue { Array($0.links.up.values) } }
+    var links: [Link] { core.directory.links }
 
     /// Waits until no link has a stream, or counts places, grants or bytes for one.
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws {

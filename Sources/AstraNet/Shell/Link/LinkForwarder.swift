@@ -61,7 +61,8 @@ final class LinkForwarder {
     /// one. Returns whether it did.
     private func refuses(_ dial: Op, from peer: LinkPeer) -> Bool {
         // Go nodes do not understand the refusal.
-        guard peer.can(.refuse, with: dial.header.source.host), node.hasBetterOffer(than: dial.header.destination)
+        guard peer.can(.refuse, with: dial.header.source.host),
+            node.directory.hasBetterOffer(than: dial.header.destination)
         else { return false }
         let header = OpHeader(.err, to: dial.header.source, from: dial.header.destination)
         link.sendControl { $0.writeOp(header, text: "\(dial.header.destination.host) does not answer its router") }
@@ -94,7 +95,7 @@ final class LinkForwarder {
     private func route(to host: HostID, for command: Command) -> Link? {
         if let known = routes[host], !known.isClosed { return known }
         let hasStreams = command.isOfStreams || command == .dial
-        let found = node.route(from: link, to: host, hasStreams: hasStreams)
+        let found = node.directory.route(from: link, to: host, hasStreams: hasStreams)
         // A cached route would hide from the node that streams use it.
         guard hasStreams else { return found }
         routes[host] = found

@@ -115,7 +115,7 @@ package final class LinkHandler: ChannelInboundHandler {
             context?.close(promise: nil)
         case .reject(let failure):
             // The code that dialled a connection reports its failure.
-            if !link.isDialled { node.warnClosed(failure, from: context?.remoteAddress, log) }
+            if !link.isDialled { node.warnings.closed(failure, from: context?.remoteAddress, log) }
             context?.close(promise: nil)
         case .closeConnection:
             context?.close(promise: nil)
@@ -202,7 +202,7 @@ package final class LinkHandler: ChannelInboundHandler {
         streams.wakeAll()
         forwarder.end()
         up.fail(reason)
-        node.onLinkDown(link, lost)
+        node.joiner.linkDown(link, lost)
         reader.end()
     }
 
@@ -242,7 +242,9 @@ package final class LinkHandler: ChannelInboundHandler {
     private func tick() {
         let isUsed = machine.isRetired && isUsed
         perform(machine.tick(now: link.now, buffered: bufferedBytes, isUsed: isUsed))
-        if machine.isSilent(now: link.now), !link.isSilent.load(ordering: .relaxed) { node.setSilent(link, true) }
+        if machine.isSilent(now: link.now), !link.isSilent.load(ordering: .relaxed) {
+            node.directory.setSilent(link, true)
+        }
         streams.failOverdue()
         streams.wakeAll()
         // This comes last because sending may begin waits that start after this tick's time.
@@ -251,7 +253,7 @@ package final class LinkHandler: ChannelInboundHandler {
 
     /// Whether streams or names need the link.
     package var isUsed: Bool {
-        streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.hasScopedNames(on: link)
+        streams.count > 0 || link.hasForwarded.load(ordering: .relaxed) || node.directory.hasScopedNames(on: link)
             || hasRoutedStreamsElsewhere
     }
 
@@ -260,7 +262,7 @@ package final class LinkHandler: ChannelInboundHandler {
     /// The router ends them when it loses this link, because it does not know on which link they are.
     private var hasRoutedStreamsElsewhere: Bool {
         guard let peer = machine.peer else { return false }
-        return node.links(to: peer.host, except: link, atMost: .max).contains {
+        return node.directory.links(to: peer.host, except: link, atMost: .max).contains {
             $0.hasRoutedStreams.load(ordering: .relaxed) && $0.reservedStreamSlots > 0
         }
     }
@@ -339,7 +341,7 @@ package final class LinkHandler: ChannelInboundHandler {
         guard machine.isOpen else { return }
         var bytes = unwrapInboundIn(data)
         machine.received(now: link.now)
-        if link.isSilent.load(ordering: .relaxed) { node.setSilent(link, false) }
+        if link.isSilent.load(ordering: .relaxed) { node.directory.setSilent(link, false) }
         if !hasCheckedFirstBytes, let foreign = foreignBytes(in: bytes) { return perform(machine.reject(foreign)) }
         link.suppressFlushUntilReadEnds()
         do throws(AstraNetError) {

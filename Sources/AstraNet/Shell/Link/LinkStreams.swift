@@ -140,7 +140,7 @@ package final class LinkStreams {
         // Only nodes with this project's abilities send a dial block, so a dialer behind a router that sent one
         // understands ERR.
         let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
-        guard let listener = node.listener(on: local.port, for: remote.host, over: link) else {
+        guard let listener = node.directory.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "no listener at \(local)", understands: understandsError)
         }
         guard table.halfOpenCount < node.configuration.maximumHalfOpenPerLink else {
@@ -457,7 +457,7 @@ package final class LinkStreams {
     /// - Throws: the error that must close the link.
     private func passToSiblings(_ op: Op, from peer: LinkPeer) throws(AstraNetError) -> Bool {
         guard op.header.source.host != peer.host else { return false }
-        let siblings = node.links(to: peer.host, except: link, atMost: Self.maximumSiblings)
+        let siblings = node.directory.links(to: peer.host, except: link, atMost: Self.maximumSiblings)
         guard !siblings.isEmpty else { return false }
         let size = (Self.passedSize + op.payload.readableBytes) * siblings.count
         let isBytes = op.header.command == .data

@@ -38,17 +38,16 @@ extension NodeCore {
     /// - Returns: whether `link` may hold the bytes. If `false`, the caller closes `link`.
     func freeBuffer(forPartialOpOf link: Link) -> Bool {
         let now = now
-        let (total, heaviest) = shared.withLockedValue { shared in
-            var total = 0
-            var heaviest: (link: Link, weight: Double)?
-            for other in shared.links.all {
-                total += other.partialOp.count
-                let weight = other.partialOp.weight(now: now)
-                if weight > heaviest?.weight ?? 0 { heaviest = (other, weight) }
-            }
-            return (total, heaviest?.link)
+        var total = 0
+        var heaviestOp: (link: Link, weight: Double)?
+        for other in directory.allLinks {
+            total += other.partialOp.count
+            let weight = other.partialOp.weight(now: now)
+            if weight > heaviestOp?.weight ?? 0 { heaviestOp = (other, weight) }
         }
-        guard total > max(configuration.maximumBuffered / 8, OpHeader.size + Op.largePayload), let heaviest else {
+        guard total > max(configuration.maximumBuffered / 8, OpHeader.size + Op.largePayload),
+            let heaviest = heaviestOp?.link
+        else {
             return true
         }
         if heaviest === link { return false }

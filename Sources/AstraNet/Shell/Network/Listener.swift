@@ -28,10 +28,10 @@ public final class Listener: Sendable {
     /// The nodes to which the name is announced.
     enum Visibility: Hashable, Sendable {
         case allNodes
-        case peer(NodeCore.HostLink)
+        case peer(HostLink)
 
         /// Path to the only node to which the name is announced; `nil` if it is announced to all nodes.
-        var hostLink: NodeCore.HostLink? {
+        var hostLink: HostLink? {
             guard case .peer(let hostLink) = self else { return nil }
             return hostLink
         }
@@ -105,7 +105,7 @@ public final class Listener: Sendable {
     ///
     /// After the last of them ``nextStream(deadline:)`` throws `closed`. Further calls do nothing.
     public func finish() {
-        node.unbind(self)
+        node.directory.unbind(self)
         let waiters = storage.withLockedValue { storage in
             storage.isClosed = true
             defer { storage.waiters = [] }
@@ -118,7 +118,7 @@ public final class Listener: Sendable {
     ///
     /// Further calls do nothing.
     public func close() {
-        node.unbind(self)
+        node.directory.unbind(self)
         let (streams, waiters) = storage.withLockedValue { storage in
             storage.isClosed = true
             defer {

@@ -160,3 +160,11 @@ package struct SocketNetwork: LinkNetwork {
         }
     }
 }
+
+extension SocketAddress {
+    /// `ip:port` as Go prints it, for example `127.0.0.1:5555` or `[::1]:5555`; empty if the address has no IP address.
+    var printed: String {
+        guard let ipAddress, let port else { return "" }
+        return HostPort(host: ipAddress, port: port).description
+    }
+}

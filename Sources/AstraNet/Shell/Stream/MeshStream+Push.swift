@@ -219,7 +219,8 @@ extension MeshStream {
             return .grantExhausted
         }
         let stream = MeshStream(
-            state: .pushing(window: grant.window), localPort: link.node.takePort(), remote: remoteAddress, link: link)
+            state: .pushing(window: grant.window), localPort: link.node.directory.takePort(), remote: remoteAddress,
+            link: link)
         stream.withStorage { storage in
             storage.activate().state.pushes = .offered(
                 by: self, as: DialBlock.Source(nonce: grant.nonce, streamPort: localPort, index: index))

@@ -44,7 +44,7 @@ public final class MeshStream: Sendable {
     }
 
     /// Path for dialling names that were received on this stream.
-    var hostLink: NodeCore.HostLink { NodeCore.HostLink(host: remoteAddress.host, link: link.id) }
+    var hostLink: HostLink { HostLink(host: remoteAddress.host, link: link.id) }
 
     // MARK: - Opening
 

@@ -1,9 +1,26 @@
 internal import Logging
+internal import NIOConcurrencyHelpers
 internal import NIOCore
 
-extension NodeCore {
+/// The warnings about connections that a node closed or refused. Each cause is logged at most once a minute.
+///
+/// It has its own lock. It logs without the lock.
+final class ConnectionWarnings: Sendable {
+    private let log: Logger
+    private let timers: any EventLoop
+    private let maximumLinks: Int
+    private let rates = NIOLockedValueBox(WarningRateLimit())
+
+    init(log: Logger, timers: any EventLoop, maximumLinks: Int) {
+        self.log = log
+        self.timers = timers
+        self.maximumLinks = maximumLinks
+    }
+
     /// Logs a warning about a connection from an address that this node closed, at most once a minute per address.
-    func warnClosed(_ failure: HandshakeFailure, from address: SocketAddress?, _ log: Logger) {
+    ///
+    /// - Parameter log: the log of the link.
+    func closed(_ failure: HandshakeFailure, from address: SocketAddress?, _ log: Logger) {
         let key = address?.ipAddress ?? ""
         warn(about: key, { log.warning("\(failure.warning(about: address?.printed ?? ""))") }) { key, count in
             let source = key.map { $0.isEmpty ? "" : " from \($0)" } ?? " from other addresses"
@@ -13,8 +30,8 @@ extension NodeCore {
     }
 
     /// Logs a warning about a connection that the limit of links refused, at most once a minute.
-    func warnRefused(from address: String) {
-        let limit = "\(configuration.maximumLinks) links is reached (node.limits.links)"
+    func refused(from address: String) {
+        let limit = "\(maximumLinks) links is reached (node.limits.links)"
         warn(about: "limit of links", { log.warning("refused a connection from \(address): the limit of \(limit)") }) {
             "refused \($1) more connection\($1 == 1 ? "" : "s") in the last minute: the limit of \(limit)"
         }
@@ -26,14 +43,14 @@ extension NodeCore {
     private func warn(
         about key: String, _ first: () -> Void, summary: @escaping @Sendable (String?, Int) -> String
     ) {
-        let now = now
-        switch warnings.withLockedValue({ $0.occurred(key, now: now) }) {
+        let now = timers.now.uptimeNanoseconds
+        switch rates.withLockedValue({ $0.occurred(key, now: now) }) {
         case .log: first()
         case .count: break
         case .countAndReport(let key, let time):
             timers.scheduleTask(deadline: .uptimeNanoseconds(time)) { [weak self] in
                 guard let self else { return }
-                let count = warnings.withLockedValue { $0.takeCount(key) }
+                let count = rates.withLockedValue { $0.takeCount(key) }
                 if count > 0 { log.warning("\(summary(key, count))") }
             }
         }
