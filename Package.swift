@@ -5,6 +5,11 @@ import PackageDescription
 let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 let strictC: [CSetting] = [.unsafeFlags(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"])]
 
+/// The commit that `chanserv version --json` prints. `scripts/package` sets it; other builds have none, so that a commit
+/// does not cause a build.
+let commit: [CSetting] =
+    Context.environment["CHANSERV_COMMIT"].map { [.define("CHANSERV_COMMIT", to: "\"\($0)\"")] } ?? []
+
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
 let nioConcurrency: Target.Dependency = .product(name: "NIOConcurrencyHelpers", package: "swift-nio")
@@ -120,13 +125,16 @@ let package = Package(
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.
         .systemLibrary(name: "CMalloc"),
+        // The commit of the build.
+        .target(name: "CBuild", cSettings: strictC + commit),
         // A system call that it leaves out too.
         .systemLibrary(name: "CScheduler"),
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc", "CProcess", "HostConfiguration",
-                "PluginConformance", "PluginRuntime", logging, nioCore, nioConcurrency, nioPosix,
+                "AstraNet", "CBuild", "CChanservPlugin", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc",
+                "CProcess", "HostConfiguration", "PluginConformance", "PluginRuntime", logging, nioCore, nioConcurrency,
+                nioPosix,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],

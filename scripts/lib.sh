@@ -59,6 +59,16 @@ need_libraries() {
     if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
 }
 
+# Makes sure that the tools of scripts/package are there. Installs missing Debian packages.
+need_package_tools() {
+    local missing=()
+    command -v dpkg-shlibdeps >/dev/null || missing+=(dpkg-dev)
+    command -v strip >/dev/null || missing+=(binutils)
+    command -v xz >/dev/null || missing+=(xz-utils)
+    command -v python3 >/dev/null || missing+=(python3)
+    if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
+}
+
 # need_root_for PACKAGE...: sets `as_root`, the prefix for commands that need root.
 need_root_for() {
     as_root=(env DEBIAN_FRONTEND=noninteractive)

@@ -68,7 +68,8 @@ package struct DialBlock: Hashable, Sendable {
     /// Maximum size of an encoded block in bytes.
     package static let maximumSize = 4_096
 
-    private static let version: UInt8 = 1
+    /// The version of the encoding (`docs/protocol.md` §6).
+    package static let version: UInt8 = 1
     private static let entryHeaderSize = 3
 
     private enum EntryType {
