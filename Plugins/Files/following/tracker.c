@@ -74,6 +74,13 @@ static bool update(struct tracker *tracker) {
             if (check_generation(tracker, i)) {
                 return false;
             }
+            /* It may be empty because it was truncated. */
+            if (generation->size == 0) {
+                copies_settle(tracker);
+                if (copies_insert_missed(tracker, i, generation->head, 0)) {
+                    return false;
+                }
+            }
             generations_seal(tracker, generation);
         }
     }
