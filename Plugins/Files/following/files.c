@@ -194,6 +194,7 @@ bool files_identify_new(struct tracker *tracker, struct generation *generation, 
             make_known(tracker, generation, file, &is, is_copy);
         } else {
             generations_set_ended(tracker, generation, file, &is, "", compression);
+            generation->unseen = !is_copy;
         }
         return true;
     }

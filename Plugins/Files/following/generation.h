@@ -42,6 +42,7 @@ struct generation {
     bool sealed;    /* it has ended; `end` is valid */
     bool lost;      /* its content is gone */
     bool truncated; /* it began with a truncation */
+    bool unseen;    /* it was compressed before it was opened: it may have been truncated before that */
     off_t size;     /* known size */
     off_t end;      /* -1 for a compressed file whose length is not known */
     int64_t sealed_at, ticks;
