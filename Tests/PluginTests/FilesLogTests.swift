@@ -93,6 +93,7 @@ import Testing
             [(["a"], .rename), (["b"], .copytruncate), (["c"], .rename)],
             [(["a"], .rename), (["b"], .copytruncate), ([], .rename)],
             [(["a"], .rename), (["b"], .copytruncate), (["c"], .copytruncate), ([], .compress)],
+        [(["a"], .rename), ([], .compress), ([], .copytruncate), (["b"], .compress)],
             [(["a"], .copytruncate), (["b"], .copytruncate), (["c"], .rename), (["d"], .compress)],
             [(["a"], .copytruncate), (["b"], .copytruncate), (["c"], .copytruncate), (["d"], .rename)],
             [
@@ -106,7 +107,8 @@ import Testing
         try await onThread {
             let folder = try Folder()
             try folder.write("log", "first line\n")
-            let source = try Self.follow(folder, Self.hour).sources("log")[0]
+            let instance = try Self.follow(folder, Self.hour)
+            let source = try instance.sources("log")[0]
             #expect(try source.texts(1) == ["first line\n"])
             #expect(source.poll().status == pending)
             try source.wakeSignal.holdWaker(after: { try folder.append("log", "second line\n") }) {
@@ -131,6 +133,7 @@ import Testing
             }
             let expected = ["second line\n"] + rotations.flatMap { $0.0.map { "line \($0)\n" } } + ["last line\n"]
             #expect(try source.texts(expected.count) == expected)
+            #expect(!instance.host.log.contains { $0.contains("missing") })
         }
     }
 
