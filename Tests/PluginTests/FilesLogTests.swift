@@ -93,7 +93,7 @@ import Testing
             [(["a"], .rename), (["b"], .copytruncate), (["c"], .rename)],
             [(["a"], .rename), (["b"], .copytruncate), ([], .rename)],
             [(["a"], .rename), (["b"], .copytruncate), (["c"], .copytruncate), ([], .compress)],
-        [(["a"], .rename), ([], .compress), ([], .copytruncate), (["b"], .compress)],
+            [(["a"], .rename), ([], .compress), ([], .copytruncate), (["b"], .compress)],
             [(["a"], .copytruncate), (["b"], .copytruncate), (["c"], .rename), (["d"], .compress)],
             [(["a"], .copytruncate), (["b"], .copytruncate), (["c"], .copytruncate), (["d"], .rename)],
             [
