@@ -74,7 +74,7 @@ static chanserv_status read_roots(const chanserv_host *host, const chanserv_conf
     }
     bool complete = roots->path != NULL;
     for (size_t i = 0; i < count; i++) {
-        char key[32];
+        char key[48];
         snprintf(key, sizeof key, "follow_links.%zu", i);
         status = host->config_path(host, config, key, &path, &size, error);
         if (status != CHANSERV_READY) {

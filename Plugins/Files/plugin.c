@@ -5,10 +5,10 @@
  * -------
  *
  * Text: one or more glob patterns, one in each line (\n or \r\n; empty lines are skipped), relative to `root`. At most
- * 64 KiB, 1,024 patterns, 128 components each. patterns/glob.h lists the syntax: `*`, `?`, `[a-z]`, `[!a-z]`, `{a,b}`, `\x`, and
- * `**` for any number of folders. A name that begins with a dot matches only a component that begins with a dot. A line
- * that begins with `!` leaves out the files that match. A pattern that is absolute, has a component `..`, ends with `/`
- * or cannot be parsed is a bad request.
+ * 64 KiB, 1,024 patterns, 128 components each. patterns/glob.h lists the syntax: `*`, `?`, `[a-z]`, `[!a-z]`, `{a,b}`,
+ * `\x`, and `**` for any number of folders. A name that begins with a dot matches only a component that begins with a
+ * dot. A line that begins with `!` leaves out the files that match. A pattern that is absolute, has a component `..`,
+ * ends with `/` or cannot be parsed is a bad request.
  *
  * The first line may have options as a JSON object; request/options.h lists them.
  *
@@ -35,11 +35,11 @@
  * while the file is read is included. A line longer than 100 MiB, the maximum of a frame, ends the source with an
  * error.
  *
- * With `follow` a source does not end. following/watcher.h describes how it continues across rotations and truncations. Lines are
- * sent when their line ending has arrived; an incomplete last line of a rotated file is sent as it is. A line longer
- * than 100 MiB, and a hole that a truncation left, are skipped with a warning. Chunks are sent as soon as there is any
- * data, so they may be smaller than chunk_size. With `new_files` the list of sources does not end either: files that
- * begin to match get sources.
+ * With `follow` a source does not end. following/watcher.h describes how it continues across rotations and truncations.
+ * Lines are sent when their line ending has arrived; an incomplete last line of a rotated file is sent as it is. A line
+ * longer than 100 MiB, and a hole that a truncation left, are skipped with a warning. Chunks are sent as soon as there
+ * is any data, so they may be smaller than chunk_size. With `new_files` the list of sources does not end either: files
+ * that begin to match get sources.
  *
  * Configuration
  * -------------

@@ -82,6 +82,61 @@ import Testing
         }
     }
 
+    enum Rotation: Sendable {
+        case rename, copytruncate, compress
+    }
+
+    /// Rotations that the plugin sees only when they are over, each after `lines` were written.
+    @Test(
+        arguments: [
+            [(["a"], .rename), (["b"], .copytruncate), (["c"], .compress)],
+            [(["a"], .rename), (["b"], .copytruncate), (["c"], .rename)],
+            [(["a"], .rename), (["b"], .copytruncate), ([], .rename)],
+            [(["a"], .rename), (["b"], .copytruncate), (["c"], .copytruncate), ([], .compress)],
+            [(["a"], .rename), ([], .compress), ([], .copytruncate), (["b"], .compress)],
+            [(["a"], .copytruncate), (["b"], .copytruncate), (["c"], .rename), (["d"], .compress)],
+            [(["a"], .copytruncate), (["b"], .copytruncate), (["c"], .copytruncate), (["d"], .rename)],
+            [
+                (["a"], .compress), (["b"], .copytruncate), (["c"], .compress), (["d"], .copytruncate),
+                (["e"], .compress),
+            ],
+        ] as [[([String], Rotation)]])
+    func `rotations of different kinds in a row lose nothing and keep the order`(rotations: [([String], Rotation)])
+        async throws
+    {
+        try await onThread {
+            let folder = try Folder()
+            try folder.write("log", "first line\n")
+            let instance = try Self.follow(folder, Self.hour)
+            let source = try instance.sources("log")[0]
+            #expect(try source.texts(1) == ["first line\n"])
+            #expect(source.poll().status == pending)
+            try source.wakeSignal.holdWaker(after: { try folder.append("log", "second line\n") }) {
+                for (lines, rotation) in rotations {
+                    for line in lines { try folder.append("log", "line \(line)\n") }
+                    try folder.waitForLaterTime(than: "log")
+                    for old in (1...rotations.count).reversed() {
+                        for suffix in ["", ".gz"] {
+                            rename(folder.file("log.\(old)\(suffix)"), folder.file("log.\(old + 1)\(suffix)"))
+                        }
+                    }
+                    if rotation == .copytruncate {
+                        try folder.write("log.1", [UInt8](Data(contentsOf: URL(filePath: folder.file("log")))))
+                        try folder.truncate("log", to: 0)
+                    } else {
+                        try folder.rename("log", to: "log.1")
+                        try folder.write("log")
+                        if rotation == .compress { try compress("log.1", in: folder) }
+                    }
+                }
+                try folder.append("log", "last line\n")
+            }
+            let expected = ["second line\n"] + rotations.flatMap { $0.0.map { "line \($0)\n" } } + ["last line\n"]
+            #expect(try source.texts(expected.count) == expected)
+            #expect(!instance.host.log.contains { $0.contains("missing") })
+        }
+    }
+
     @Test func `what was truncated without a copy is counted`() async throws {
         try await onThread {
             let folder = try Folder()

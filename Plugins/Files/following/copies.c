@@ -146,9 +146,9 @@ bool copies_insert_missed(struct tracker *tracker, size_t index, const char *hea
     bool any = false;
     for (size_t i = 0; i < tracker->copy_count;) {
         struct generation *copy = tracker->copies[i];
-        size_t common = copy->head_size < head_size ? copy->head_size : head_size;
+        bool same = copy->head_size == 0 || generation_has_head(copy, head, head_size);
         bool in_time = copy->born >= after && copy->born <= before && copy->is.changed >= since;
-        if (!copy->known || !in_time || common == 0 || memcmp(copy->head, head, common) == 0 ||
+        if (!copy->known || !in_time || same ||
             rotated_is_known(tracker, copy->head, copy->head_size, NULL)) {
             i++;
             continue;

@@ -54,8 +54,9 @@ static struct shared_file *open_packed(const struct tracker *tracker, const stru
     }
     char found[HEAD_SIZE];
     *compression = compression_of(generation->names.packed);
-    size_t size = head_read(file->file, *compression, found);
-    if (size > 0 && generation_begins(generation, found, size)) {
+    ssize_t size = head_try(file->file, *compression, found);
+    /* A file that was never opened may have been empty. */
+    if ((size > 0 || (size == 0 && generation->head_size == 0)) && generation_begins(generation, found, (size_t)size)) {
         return file;
     }
     shared_release(file);
@@ -194,6 +195,7 @@ bool files_identify_new(struct tracker *tracker, struct generation *generation, 
             make_known(tracker, generation, file, &is, is_copy);
         } else {
             generations_set_ended(tracker, generation, file, &is, "", compression);
+            generation->unseen = !is_copy;
         }
         return true;
     }

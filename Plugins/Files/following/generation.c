@@ -2,10 +2,15 @@
 
 #include <string.h>
 
-size_t head_read(int file, enum compression compression, char *head) {
+ssize_t head_try(int file, enum compression compression, char *head) {
     struct content content = {.file = file, .compression = compression};
     ssize_t count = content_read(&content, head, HEAD_SIZE, 0);
     content_drop(&content);
+    return count;
+}
+
+size_t head_read(int file, enum compression compression, char *head) {
+    ssize_t count = head_try(file, compression, head);
     return count > 0 ? (size_t)count : 0;
 }
 

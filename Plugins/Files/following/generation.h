@@ -42,6 +42,7 @@ struct generation {
     bool sealed;    /* it has ended; `end` is valid */
     bool lost;      /* its content is gone */
     bool truncated; /* it began with a truncation */
+    bool unseen;    /* it was compressed before it was opened: it may have been truncated before that */
     off_t size;     /* known size */
     off_t end;      /* -1 for a compressed file whose length is not known */
     int64_t sealed_at, ticks;
@@ -51,7 +52,9 @@ struct generation {
     struct { off_t from, size; } skip[SKIPS_MAX]; /* what was not sent, in the order of the offsets */
 };
 
-/* Reads the first bytes of the content of a file. Returns their number. */
+/* Reads the first bytes of the content of a file. Returns their number, or -1 and errno. */
+ssize_t head_try(int file, enum compression compression, char *head);
+/* As head_try, but a file that cannot be read has no bytes. */
 size_t head_read(int file, enum compression compression, char *head);
 /* Whether the content begins with `head`, as far as both are known. At least one byte must be. */
 bool generation_has_head(const struct generation *generation, const char *head, size_t size);

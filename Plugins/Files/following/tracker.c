@@ -32,10 +32,6 @@ static bool identify_all(struct tracker *tracker) {
             generations_drop(tracker, i);
             return false;
         }
-        /* It may have been truncated before it was compressed, and never opened before that. */
-        if (generation->sealed && copies_insert_missed(tracker, i, generation->head, generation->head_size)) {
-            return false;
-        }
         if (generation->known && tracker->scans && last && i > 0) {
             tracker->scans = false;
             char head[HEAD_SIZE];
@@ -46,6 +42,13 @@ static bool identify_all(struct tracker *tracker) {
         }
     }
     return true;
+}
+
+/* Finds what the generation had before it was truncated. Returns whether there was something. */
+static bool insert_missed(struct tracker *tracker, size_t index) {
+    const struct generation *generation = tracker->generations[index];
+    copies_settle(tracker);
+    return copies_insert_missed(tracker, index, generation->head, generation->head_size);
 }
 
 /* One pass over the list. Returns false if it has changed. */
@@ -62,6 +65,13 @@ static bool update(struct tracker *tracker) {
         if (generation->known && !generation->sealed && check_generation(tracker, i)) {
             return false;
         }
+        if (generation->unseen) {
+            /* Not before the earlier generations were checked: their copies come first. */
+            generation->unseen = false;
+            if (insert_missed(tracker, i)) {
+                return false;
+            }
+        }
         filled = generation->known && (generation->sealed || generation->size > 0) ? i : filled;
     }
     /*
@@ -72,6 +82,10 @@ static bool update(struct tracker *tracker) {
         struct generation *generation = tracker->generations[i];
         if (generation->known && !generation->sealed) {
             if (check_generation(tracker, i)) {
+                return false;
+            }
+            /* It may be empty because it was truncated. */
+            if (generation->size == 0 && insert_missed(tracker, i)) {
                 return false;
             }
             generations_seal(tracker, generation);

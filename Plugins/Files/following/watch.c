@@ -13,6 +13,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/* Maximum bytes of reports that are processed in one go although they came later. */
+#define DRAIN_MORE ((ssize_t)1 << 20)
 #define FILE_EVENTS (IN_MODIFY | IN_ATTRIB)
 #define FOLDER_EVENTS                                                                                                  \
     (IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
@@ -107,19 +109,18 @@ static void handle_event(struct watcher *watcher, const struct inotify_event *ev
 
 bool watcher_drain(struct watcher *watcher) {
     _Alignas(struct inotify_event) char buffer[16384];
-    /* Not until the queue is empty: processes that write faster than this thread reads would keep it here. */
-    int left;
-    if (watcher->inotify < 0 || ioctl(watcher->inotify, FIONREAD, &left) != 0) {
+    int queued;
+    if (watcher->inotify < 0 || ioctl(watcher->inotify, FIONREAD, &queued) != 0) {
         return false;
     }
     bool any = false;
-    while (left > 0) {
-        ssize_t size = read(watcher->inotify, buffer, sizeof buffer);
+    /* Reports that come meanwhile save a pass over the generations, but must not keep this thread here for ever. */
+    for (ssize_t left = (ssize_t)queued + DRAIN_MORE, size; left > 0; left -= size) {
+        size = read(watcher->inotify, buffer, sizeof buffer);
         if (size <= 0) {
             break;
         }
         any = true;
-        left -= (int)size;
         for (char *at = buffer; at < buffer + size;) {
             const struct inotify_event *event = (const struct inotify_event *)at;
             handle_event(watcher, event);

@@ -25,7 +25,7 @@ void watch_warn(struct watcher *watcher, const char *call, int code);
 /* Watches the open file instead of what `watch` has watched before. */
 void watch_add(struct watcher *watcher, struct watch *watch, int file);
 void watch_remove(struct watcher *watcher, struct watch *watch);
-/* Processes the reports that the kernel has now. Returns whether there were any. */
+/* Processes all reports that the kernel has now, and some that come meanwhile. Returns whether there were any. */
 bool watcher_drain(struct watcher *watcher);
 
 #endif

@@ -11,7 +11,7 @@
  *   moved from … to   the name of a generation changes; its rest is read before the next generation
  *   delete            a generation that is open is read to its end
  *   modify            the size of the newest generation; smaller, or other first bytes: it was truncated
- *   truncated         the generation continues in the copy that was made before (copytruncate), found by its first bytes
+ *   truncated         the generation continues in the copy that was made before (copytruncate), by its first bytes
  *   new match         see folder_watch.h
  *
  * A source reads no further than the size that the tracker knows, and checks after each read that the bytes before its

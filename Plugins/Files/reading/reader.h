@@ -80,7 +80,7 @@ void reader_close(struct reader *reader);
 struct reading {
     struct reader *reader;
     const struct cut *cut;
-    bool whole;    /* the bytes behind the last line ending are a frame too; otherwise they wait for their line ending */
+    bool whole;    /* the bytes behind the last line ending are a frame too; otherwise they wait for theirs */
     size_t budget; /* number of bytes that may still be read */
     chanserv_frame_sink *sink;
     chanserv_status failure; /* after READ_FAILED */

@@ -227,6 +227,7 @@ final class WakeSignal: @unchecked Sendable {
     // Sendable: the flag is protected by the condition.
     private let condition = NSCondition()
     private var isWoken = false
+    private var isHeld = false
     let handle: UInt64
 
     private static let signals = Registry<WakeSignal>()
@@ -243,7 +244,22 @@ final class WakeSignal: @unchecked Sendable {
         wakeSignal.condition.withLock {
             wakeSignal.isWoken = true
             wakeSignal.condition.broadcast()
+            while wakeSignal.isHeld { wakeSignal.condition.wait() }
         }
+    }
+
+    /// Runs `body` while the thread that wakes because of `cause` is held in the host's function `wake`.
+    func holdWaker(after cause: () throws -> Void, during body: () throws -> Void) throws {
+        condition.withLock { isHeld = true }
+        defer {
+            condition.withLock {
+                isHeld = false
+                condition.broadcast()
+            }
+        }
+        try cause()
+        try wait()
+        try body()
     }
 
     func remove() {
