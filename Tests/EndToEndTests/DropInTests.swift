@@ -170,8 +170,25 @@ extension EndToEnd {
                 let states = try await Self.states(host)
                 #expect(states == ["quotes": "removed"])
                 try await host.withClient { client in
-                    #expect(try await client.report("quotes", "stats")["version"] == 1)
+                    let report = try await client.report("quotes", "stats")
+                    #expect(report["version"] == 1)
                 }
+            }
+        }
+
+        @Test func `a plugin of the main file with the name of a drop-in is served, and the drop-in is rejected`()
+            async throws
+        {
+            try await Self.serving(dropIns: ["quotes": 1]) { host in
+                let plugins = "plugins:\n  quotes: {path: drill.so}\n"
+                try host.configure(
+                    Self.configuration.replacing("plugins:\n", with: plugins).replacing(
+                        "- {vaddr: drill, plugin: drill}",
+                        with: "- {vaddr: drill, plugin: drill}\n  - {vaddr: main, plugin: quotes}"))
+                let line = try await host.reload()
+                #expect(line.contains("added main; removed quotes"), "\(line)")
+                let states = try await Self.states(host)
+                #expect(states == ["quotes": "rejected"])
             }
         }
 

@@ -93,7 +93,7 @@ import Testing
                 "/etc/d/q.yaml":
                     "isolation: process\nconfig: {a: 1, b: 2}\nroutes: [{drain: 3s}, {vaddr: other, config: {b: 3}}]\n",
                 "/etc/d/off.so": "", "/etc/d/off.yaml": "enabled: false\n", "/etc/d/plain.so": "",
-                "/etc/d/plain.yaml": "",
+                "/etc/d/plain.yaml": "# nothing\n",
             ])
         #expect(configuration.dropIns.map(\.name) == ["off", "plain", "q"])
         #expect(configuration.dropIns[0].content == .disabled)
@@ -124,6 +124,27 @@ import Testing
             ])
         #expect(configuration.routes.map(\.vAddr) == ["m", "x"])
         #expect(configuration.plugins.map(\.name) == ["main", "b"])
+    }
+
+    @Test func `a drop-in takes no address that another one serves`() throws {
+        let contents = [
+            "/etc/d/0.so": "", "/etc/d/0.yaml": "routes: [{vaddr: x}]\n", "/etc/d/a.so": "",
+            "/etc/d/a.yaml": "routes: [{vaddr: x}]\n",
+        ]
+        let owned = try HostConfiguration.parse(
+            Array("drop_in: {folder: d}\n".utf8), file: "/etc/c.yaml", folder: "/etc", files: files(contents),
+            dropInOwners: ["x": "a"])
+        #expect(
+            invalid(owned) == ["0": ["/etc/d/0.yaml:1:18: duplicate vaddr 'x' (first: /etc/d/a.yaml:1:18)"]])
+        #expect(owned.dropIns.map(\.name) == ["0", "a"])
+
+        // Also not while the one that serves it is wrong.
+        var broken = contents
+        broken["/etc/d/a.yaml"] = "isolaton: host\n"
+        let wrong = try HostConfiguration.parse(
+            Array("drop_in: {folder: d}\n".utf8), file: "/etc/c.yaml", folder: "/etc", files: files(broken),
+            dropInOwners: ["x": "a"])
+        #expect(invalid(wrong)["0"] == ["/etc/d/0.yaml:1:18: vaddr 'x' is served by the drop-in 'a'"])
     }
 
     @Test func `wrong options of the folder are errors of the main file`() {

@@ -251,17 +251,25 @@ final class PostSession: Sendable {
     private func expire(_ message: String) async {
         let outcome: CommandOutcome = progress.withLockedValue { $0.announced } == 0 ? .unavailable : .failed
         let message = "\(request.vAddr): \(message)"
-        let stuck = Task.detached {
-            try await Task.sleep(for: Self.outputGrace)
+        let isShown = NIOLockedValueBox(false)
+        endProcess(with: outcome) {
             // Both outputs may be the same pipe.
             var errors = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
-            if poll(&errors, 1, 0) > 0 { StandardError.report(message) }
-            _exit(outcome.exitCode)
+            if !isShown.withLockedValue({ $0 }), poll(&errors, 1, 0) > 0 { StandardError.report(message) }
         }
         await show(.requestFailed(message))
         await fail(message, outcome)
+        isShown.withLockedValue { $0 = true }
         end(outcome)
-        stuck.cancel()
+    }
+
+    /// Ends the process soon if the session does not: a read of the body, a join and a write cannot be cancelled.
+    private func endProcess(with outcome: CommandOutcome, _ last: @escaping @Sendable () -> Void = {}) {
+        Task.detached {
+            try await Task.sleep(for: Self.outputGrace)
+            last()
+            _exit(outcome.exitCode)
+        }
     }
 
     private static let outputGrace = Duration.seconds(1)

@@ -87,10 +87,18 @@ package final class AccessLogFile: Sendable {
 
     /// Returns the reason why a file could not be opened, without creating it; `nil` if there is none.
     package static func problem(with path: String) -> String? {
+        let descriptor = Glibc.open(path.systemString, O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        if descriptor >= 0 {
+            close(descriptor)
+            return nil
+        }
+        let code = errno
+        var status = stat()
+        // A link that leads nowhere exists, although its target does not.
+        guard code == ENOENT, lstat(path.systemString, &status) != 0 else { return failure(path, code) }
         let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        if access(path.systemString, W_OK) == 0 { return nil }
-        if errno == ENOENT, access((folder.isEmpty ? "/" : folder).systemString, W_OK) == 0 { return nil }
-        return failure(path, errno)
+        guard access((folder.isEmpty ? "/" : folder).systemString, W_OK) == 0 else { return failure(path, errno) }
+        return nil
     }
 
     private static func failure(_ path: String, _ code: Int32) -> String {

@@ -62,7 +62,7 @@ struct DropInTable: Sendable {
                 }
             next[dropIn.name] = Entry(file: dropIn.file, state: state, since: now, rejected: rejected[dropIn.name])
         }
-        for name in kept {
+        for name in kept where next[name] == nil {
             if let entry = entries[name] { next[name] = Entry(file: entry.file, state: .removed, since: now) }
         }
         var changed: [(name: String, entry: Entry)] = []

@@ -122,47 +122,60 @@ final class FolderWatch: @unchecked Sendable {
 
     /// Reads all events that the kernel has queued.
     private func readEvents() {
-        var isRelevant = false
+        var relevance = Relevance.none
         var buffer = [UInt8](repeating: 0, count: 16_384)
         while true {
             let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
             if count < 0 && errno == EINTR { continue }
             guard count > 0 else { break }
-            if isRelevantEvent(in: buffer[..<count]) { isRelevant = true }
+            relevance = max(relevance, self.relevance(of: buffer[..<count]))
         }
-        if isRelevant { perform(machine.changed(at: .now)) }
+        switch relevance {
+        case .none: break
+        case .begun: perform(machine.mayHaveChanged(at: .now))
+        case .changed: perform(machine.changed(at: .now))
+        }
     }
 
-    /// Whether one of the events can change the drop-ins. The kernel writes whole events: a header of 16 bytes, then a
-    /// name that is padded with zeros.
-    private func isRelevantEvent(in bytes: ArraySlice<UInt8>) -> Bool {
+    /// What events say about the drop-ins.
+    private enum Relevance: Int, Comparable {
+        case none
+        /// A file was created. Its writer closes it, which is another event, unless it was linked.
+        case begun
+        case changed
+
+        static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
+    }
+
+    /// Returns the greatest relevance of the events. The kernel writes whole events: a header of 16 bytes, then a name
+    /// that is padded with zeros.
+    private func relevance(of bytes: ArraySlice<UInt8>) -> Relevance {
         bytes.withUnsafeBytes { bytes in
-            var isRelevant = false
+            var relevance = Relevance.none
             var offset = 0
             while offset + 16 <= bytes.count {
                 let watch = bytes.loadUnaligned(fromByteOffset: offset, as: CInt.self)
                 let mask = bytes.loadUnaligned(fromByteOffset: offset + 4, as: UInt32.self)
                 let length = Int(bytes.loadUnaligned(fromByteOffset: offset + 12, as: UInt32.self))
-                guard length <= bytes.count - offset - 16 else { return true }
+                guard length <= bytes.count - offset - 16 else { return .changed }
                 let padded = bytes[(offset + 16)..<(offset + 16 + length)]
                 let name = String(decoding: padded.prefix { $0 != 0 }, as: UTF8.self)
                 offset += 16 + length
                 let concernsFolder = UInt32(IN_Q_OVERFLOW) | UInt32(IN_DELETE_SELF) | UInt32(IN_MOVE_SELF)
                 if mask & UInt32(IN_IGNORED) != 0 { folders[watch] = nil }
                 if mask & concernsFolder != 0 {
-                    isRelevant = true
-                } else if let folder = folders[watch]?.first(where: { paths.isWatched(name, in: $0) }),
-                    mask & UInt32(IN_CREATE) == 0 || !Self.isBeingWritten("\(folder)/\(name)")
-                {
-                    isRelevant = true
+                    relevance = .changed
+                } else if let folder = folders[watch]?.first(where: { paths.isWatched(name, in: $0) }) {
+                    let isNew = mask & UInt32(IN_CREATE) != 0 && Self.isPlainFile("\(folder)/\(name)")
+                    relevance = max(relevance, isNew ? .begun : .changed)
                 }
             }
-            return isRelevant
+            return relevance
         }
     }
 
-    /// Whether a file that was just created is a new file and not a link. Its writer closes it, which is another event.
-    private static func isBeingWritten(_ path: String) -> Bool {
+    /// Whether a file has one name and is no symbolic link.
+    private static func isPlainFile(_ path: String) -> Bool {
         var status = stat()
         return lstat(path.systemString, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && status.st_nlink == 1
     }

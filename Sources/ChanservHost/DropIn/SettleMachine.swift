@@ -36,6 +36,17 @@ package struct SettleMachine: Sendable {
         return wait(at: now)
     }
 
+    /// Records a change that another one is likely to follow, such as the creation of a file that is then written. Alone
+    /// it counts after `maxSettle`.
+    package mutating func mayHaveChanged(at now: ContinuousClock.Instant) -> Action {
+        switch state {
+        case .quiet:
+            state = .settling(first: now, last: now + maxSettle)
+            return wait(at: now)
+        case .settling: return .doNothing
+        }
+    }
+
     /// Handles the end of a timer.
     package mutating func timerFired(at now: ContinuousClock.Instant) -> Action {
         wait(at: now)

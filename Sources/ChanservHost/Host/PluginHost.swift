@@ -226,10 +226,14 @@ public actor PluginHost {
     ) async throws(ConfigurationErrors) -> HostConfiguration {
         // Reading blocks on the file system, so it must not run on an event loop or in Swift's thread pool.
         let file = file
+        let own = routes.map(\.planned).filter { dropIns.contains($0.instance.plugin) }
+        let owners = Dictionary(uniqueKeysWithValues: own.map { ($0.vAddr, $0.instance.plugin) })
         return try await threads.run { () -> Result<HostConfiguration, ConfigurationErrors> in
             do throws(ConfigurationErrors) {
-                guard let configuration else { return .success(try HostConfiguration.read(file)) }
-                return .success(try configuration.rereadingDropIns())
+                guard let configuration else {
+                    return .success(try HostConfiguration.read(file, dropInOwners: owners))
+                }
+                return .success(try configuration.rereadingDropIns(owners: owners))
             } catch {
                 return .failure(error)
             }

@@ -39,6 +39,8 @@ public struct DropIn: Sendable, Hashable {
     public var name: String
     /// The library or, if it is missing, the YAML file.
     public var file: String
+    /// Whether the library exists.
+    public var hasLibrary: Bool
     /// What the files say.
     public var content: Content
 

@@ -132,11 +132,11 @@ package enum WriteAccess: Sendable {
     case everyone
 
     /// Returns why the host does not read a file; `nil` if it does.
-    func problem(with file: String) -> String? {
+    func problem(with file: String, _ what: String = "this file") -> String? {
         switch self {
         case .owner, .group: nil
         case .everyone:
-            "every user can write this file, and could thereby run code as the user of the host; fix this with: "
+            "every user can write \(what), and could thereby run code as the user of the host; fix this with: "
                 + "chmod go-w '\(file)'"
         }
     }
@@ -151,7 +151,9 @@ private func permissionProblemOfFile(_ file: String) -> String? {
 private func writeAccess(to file: String) -> WriteAccess {
     var status = stat()
     // Pipes and devices have no content that others could have written.
-    guard stat(file.systemString, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return .owner }
+    guard stat(file.systemString, &status) == 0, [S_IFREG, S_IFDIR].contains(status.st_mode & S_IFMT) else {
+        return .owner
+    }
     if status.st_mode & S_IWOTH != 0 { return .everyone }
     return status.st_mode & S_IWGRP != 0 ? .group : .owner
 }

@@ -28,7 +28,11 @@ extension ConfigurationReader {
         let outer = (problems: problems, folder: folder)
         defer { (problems, folder) = outer }
         folder = options.folder
-        return pairs.names.map { name in
+        context.owners = context.owners.filter { pairs.libraries.contains($0.value) }
+        // Drop-ins that are served come first, so that a new one takes no address of them.
+        let owners = Set(context.owners.values)
+        let order = pairs.names.filter(owners.contains) + pairs.names.filter { !owners.contains($0) }
+        let dropIns = order.map { name in
             problems = []
             if misnamed.contains(name) {
                 report(
@@ -37,10 +41,13 @@ extension ConfigurationReader {
             }
             let content = dropIn(name, pairs, options, isolation: isolation, &context, files)
             let file = "\(options.folder)/\(name).\(pairs.libraries.contains(name) ? "so" : "yaml")"
+            // The addresses of a wrong drop-in stay reserved, because the version that runs goes on.
+            if problems.isEmpty { context.owners = context.owners.filter { $0.value != name } }
             return DropIn(
-                name: name, file: file,
+                name: name, file: file, hasLibrary: pairs.libraries.contains(name),
                 content: problems.isEmpty ? content : .invalid(ConfigurationErrors.sorted(problems)))
         }
+        return dropIns.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 
     /// Reads one drop-in. The result is meaningless if an error was reported.
@@ -85,7 +92,7 @@ extension ConfigurationReader {
             let route = HostConfiguration.Route(
                 vAddr: name, plugin: name, configuration: body.plugin.configuration, options: context.defaults,
                 location: place, vAddrLocation: place)
-            if checkAddress(of: route, &context) { routes = [route] }
+            if checkAddress(of: route, &context, dropIn: name) { routes = [route] }
         }
         if let problem = files.pluginProblem(body.plugin.path) {
             report("the library \(problem)", at: body.plugin.pathLocation)
@@ -94,12 +101,13 @@ extension ConfigurationReader {
         return .valid(body.plugin, routes)
     }
 
-    /// Returns the root of the YAML file of a drop-in; an empty mapping if the file is empty. Returns `nil` if it cannot
-    /// be read, which is reported.
+    /// Returns the root of the YAML file of a drop-in; an empty mapping if the file has only comments. Returns `nil` if
+    /// it cannot be read, which is reported. A file without a byte is an error: it may be one that is being written.
     private mutating func dropInFile(_ path: String, _ files: ConfigurationFiles) -> YAMLNode? {
         do throws(FileProblem) {
             let bytes = try files.read(path)
             if let problem = files.permissionProblem(path) { throw FileProblem(problem) }
+            guard !bytes.isEmpty else { throw FileProblem("this file is empty: remove it, or write {} for no options") }
             let (root, problems) = YAMLReader.read(bytes, file: path, substitution: YAMLSubstitution(folder: folder))
             self.problems += problems
             return root ?? YAMLNode(.mapping([]), at: ConfigurationLocation(file: path))

@@ -60,7 +60,10 @@ extension ConfigurationReader {
             report("the included file \(quoted(path)) \(error.message)", at: location)
             return nil
         }
-        if let problem = files.access(path).problem(with: path) {
+        let problem =
+            files.access(path).problem(with: path)
+            ?? files.access(folder).problem(with: folder, "the folder of this file")
+        if let problem {
             report(problem, at: ConfigurationLocation(file: path))
             return nil
         }

@@ -6,6 +6,8 @@ extension ConfigurationReader {
         var pluginPlaces: [String: ConfigurationLocation] = [:]
         /// The positions of all virtual addresses.
         var addressPlaces: [String: ConfigurationLocation] = [:]
+        /// The drop-ins that serve virtual addresses now, by address. While they are there, no other drop-in gets it.
+        var owners: [String: String] = [:]
         var defaults: RouteOptions
         var environment: String?
     }
@@ -47,7 +49,7 @@ extension ConfigurationReader {
             report("a route of a drop-in leads to its own plugin: remove the key 'plugin'", at: entry.keyLocation)
             return nil
         }
-        let isValid = checkAddress(of: route, &context)
+        let isValid = checkAddress(of: route, &context, dropIn: dropIn)
         guard let plugin = plugin(of: route, entries, context, dropIn: dropIn), isValid else { return nil }
         // A route without `config` shares its plugin's configuration instead of building an equal one.
         route.configuration =
@@ -59,13 +61,19 @@ extension ConfigurationReader {
     }
 
     /// Returns whether the virtual address is valid, and reports a duplicate or a long one.
-    mutating func checkAddress(of route: HostConfiguration.Route, _ context: inout RouteContext) -> Bool {
+    mutating func checkAddress(
+        of route: HostConfiguration.Route, _ context: inout RouteContext, dropIn: String? = nil
+    ) -> Bool {
         let name = route.vAddr
         // A missing or wrong one was reported.
         guard !name.isEmpty else { return false }
         if let first = context.addressPlaces[name] {
             let place = first.seen(from: route.vAddrLocation)
             report("duplicate vaddr \(quoted(name)) (first: \(place))", at: route.vAddrLocation)
+            return false
+        }
+        if let dropIn, let owner = context.owners[name], owner != dropIn {
+            report("vaddr \(quoted(name)) is served by the drop-in \(quoted(owner))", at: route.vAddrLocation)
             return false
         }
         context.addressPlaces[name] = route.vAddrLocation

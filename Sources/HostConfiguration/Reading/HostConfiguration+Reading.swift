@@ -9,13 +9,22 @@ extension HostConfiguration {
     /// - Parameter file: the path, absolute or relative to the working directory. Messages contain it as it is.
     /// - Throws: ``ConfigurationErrors`` with all errors, not only the first.
     public static func read(_ file: String) throws(ConfigurationErrors) -> HostConfiguration {
+        try read(file, dropInOwners: [:])
+    }
+
+    /// As ``read(_:)``, for a host that runs.
+    ///
+    /// - Parameter dropInOwners: the drop-ins that serve virtual addresses now, by address.
+    package static func read(
+        _ file: String, dropInOwners: [String: String]
+    ) throws(ConfigurationErrors) -> HostConfiguration {
         let (bytes, folder) = try contents(of: file)
         let place = ConfigurationLocation(file: file)
         let files = ConfigurationFiles.system
         if let problem = files.access(file).problem(with: file) {
             throw ConfigurationErrors([ConfigurationError(problem, at: place)])
         }
-        var configuration = try parse(bytes, file: file, folder: folder, files: files)
+        var configuration = try parse(bytes, file: file, folder: folder, files: files, dropInOwners: dropInOwners)
         if files.access(file) == .group {
             configuration.warnings.append(
                 ConfigurationError(
@@ -28,8 +37,9 @@ extension HostConfiguration {
     /// Reads the drop-ins again, with the main file and the included files as they were read for this configuration.
     ///
     /// Blocks on the file system.
-    package func rereadingDropIns() throws(ConfigurationErrors) -> HostConfiguration {
-        try Self.parse(source.main, file: file, folder: folder, files: source.files(over: .system))
+    package func rereadingDropIns(owners: [String: String]) throws(ConfigurationErrors) -> HostConfiguration {
+        try Self.parse(
+            source.main, file: file, folder: folder, files: source.files(over: .system), dropInOwners: owners)
     }
 
     /// Returns the bytes of a configuration file, and the absolute folder that its relative paths are resolved against.
@@ -56,7 +66,8 @@ extension HostConfiguration {
 
     /// As ``parse(_:file:folder:)``, with access to the files that the configuration names.
     package static func parse(
-        _ bytes: [UInt8], file: String, folder: String, files: ConfigurationFiles
+        _ bytes: [UInt8], file: String, folder: String, files: ConfigurationFiles,
+        dropInOwners: [String: String] = [:]
     ) throws(ConfigurationErrors) -> HostConfiguration {
         let (root, problems) = YAMLReader.read(bytes, file: file, substitution: YAMLSubstitution(folder: folder))
         // A file with a syntax error, or without a document, has no tree to check.
@@ -68,7 +79,7 @@ extension HostConfiguration {
         }
         var reader = ConfigurationReader(problems: problems, folder: folder)
         reader.source.main = bytes
-        let configuration = reader.host(root, file: file, files: files)
+        let configuration = reader.host(root, file: file, files: files, dropInOwners: dropInOwners)
         guard reader.problems.isEmpty else { throw ConfigurationErrors(reader.problems) }
         return configuration
     }
@@ -79,7 +90,7 @@ extension HostConfiguration {
 extension ConfigurationReader {
     /// Reads the root of the file.
     fileprivate mutating func host(
-        _ root: YAMLNode, file: String, files: ConfigurationFiles
+        _ root: YAMLNode, file: String, files: ConfigurationFiles, dropInOwners: [String: String]
     ) -> HostConfiguration {
         let entries = entries(root, "the configuration", known: HostConfiguration.rootKeys)
         var node = HostConfiguration.Node()
@@ -91,7 +102,8 @@ extension ConfigurationReader {
         let parts =
             [ConfigurationPart(folder: folder, plugins: entries["plugins"]?.value, routes: entries["routes"]?.value)]
             + (entries["include"].map { included($0.value, in: file, files) } ?? [])
-        var context = RouteContext(defaults: defaults.routes, environment: node.environment)
+        var context = RouteContext(
+            owners: dropInOwners, defaults: defaults.routes, environment: node.environment)
         var plugins: [HostConfiguration.Plugin] = []
         for part in parts {
             folder = part.folder

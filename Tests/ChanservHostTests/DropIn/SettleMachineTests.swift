@@ -24,6 +24,14 @@ import Testing
         #expect(machine.timerFired(at: later + .milliseconds(500)) == .read)
     }
 
+    @Test func `the creation of a file counts alone only after the maximum`() {
+        var machine = machine()
+        #expect(machine.mayHaveChanged(at: start) == .wait(until: start + .seconds(2)))
+        let written = start + .milliseconds(100)
+        #expect(machine.changed(at: written) == .wait(until: written + .milliseconds(500)))
+        #expect(machine.mayHaveChanged(at: written + .milliseconds(10)) == .doNothing)
+    }
+
     @Test func `a folder that never rests is read at the latest after the maximum`() {
         var machine = machine()
         for step in 0..<5 {

@@ -39,8 +39,10 @@ extension PluginHost {
         let kept = keptDropIns(configuration)
         // Each turn rejects at least one drop-in more, so the loop ends.
         while true {
-            let invalid = configuration.dropIns.filter { $0.content.isInvalid }.map(\.name)
-            let wanted = wanted(preparation.routes, withoutDropIns: Set(rejected.keys).union(invalid), kept: kept)
+            let invalid = configuration.dropIns.filter { $0.content.isInvalid && $0.hasLibrary }.map(\.name)
+            let wanted = wanted(
+                preparation.routes, rejected: Set(rejected.keys),
+                retained: kept.union(rejected.keys).union(invalid).subtracting(Self.ownPlugins(of: configuration)))
             let plan = ReloadPlan(running: routes.map(\.planned), wanted: wanted)
             if plan.isEmpty, problems.isEmpty {
                 return Applied(result: .done, plan: plan, rejected: rejected, kept: kept)
@@ -69,20 +71,31 @@ extension PluginHost {
         guard configuration.dropIn?.onRemove == .keep else { return [] }
         let addresses = Set(configuration.routes.map(\.vAddr))
         let served = routes.map(\.planned).filter { !addresses.contains($0.vAddr) }.map(\.instance.plugin)
-        return Set(served).intersection(dropIns.entries.keys).subtracting(configuration.dropIns.map(\.name))
+        return Set(served).intersection(dropIns.entries.keys)
+            .subtracting(configuration.dropIns.filter(\.hasLibrary).map(\.name))
+            .subtracting(Self.ownPlugins(of: configuration))
+    }
+
+    /// Returns the names of the plugins of the main file and of included files.
+    private static func ownPlugins(of configuration: HostConfiguration) -> Set<String> {
+        Set(configuration.plugins.map(\.name)).subtracting(validDropIns(of: configuration).keys)
     }
 
     /// Returns the routes of a configuration, with the running routes in place of those of some drop-ins.
+    ///
+    /// - Parameters:
+    ///   - rejected: the drop-ins whose routes are left out.
+    ///   - retained: the drop-ins whose running routes go on.
     private func wanted(
-        _ routes: [PlannedRoute<RouteOptions>], withoutDropIns rejected: Set<String>, kept: Set<String>
+        _ routes: [PlannedRoute<RouteOptions>], rejected: Set<String>, retained: Set<String>
     ) -> [PlannedRoute<RouteOptions>] {
         let wanted = routes.filter { !rejected.contains($0.instance.plugin) }
         let taken = Set(wanted.map(\.vAddr))
-        let retained = self.routes.map(\.planned).filter {
-            dropIns.contains($0.instance.plugin) && !taken.contains($0.vAddr)
-                && (rejected.contains($0.instance.plugin) || kept.contains($0.instance.plugin))
-        }
-        return wanted + retained
+        return wanted
+            + self.routes.map(\.planned).filter {
+                dropIns.contains($0.instance.plugin) && retained.contains($0.instance.plugin)
+                    && !taken.contains($0.vAddr)
+            }
     }
 
     /// Records the drop-ins of a configuration that was applied, and logs those whose state has changed.

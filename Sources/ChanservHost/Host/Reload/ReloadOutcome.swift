@@ -48,14 +48,16 @@ extension ReloadOutcome {
 
     /// One line for the operator.
     package var text: String {
-        let serving = "still serving generation \(generation)"
+        let wrong = rejected.isEmpty ? "" : "drop-ins were rejected; "
+        let serving = "\(wrong)still serving generation \(generation)"
         switch (result, dryRun == true) {
         case (.unchanged, false): return "\(unchangedText); \(serving)"
         case (.unchanged, true):
             return "a reload would change nothing\(restartText.map { ": \($0)" } ?? ""); \(serving)"
         case (.refused, false): return "reload refused; \(serving)"
         case (.refused, true): return "a reload would be refused; \(serving)"
-        case (.changed, false): return "generation \(generation): \(changes)"
+        case (.changed, false):
+            return "generation \(generation): \(changes)" + (rejected.isEmpty ? "" : "; drop-ins were rejected")
         case (.changed, true): return "a reload would apply: \(changes); \(serving)"
         }
     }
