@@ -1,5 +1,5 @@
 internal import Crypto
-internal import Foundation
+internal import FoundationEssentials
 internal import NIOConcurrencyHelpers
 
 /// The cookies of requests with pushed sources. A cookie proves to a server that a client behind a router receives at
