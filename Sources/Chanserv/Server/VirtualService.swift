@@ -398,7 +398,8 @@ public final class VirtualService: Sendable {
     /// Counts and logs a refused request.
     private func refused(_ connection: any Connection, _ reason: RefusalReason, _ message: String) {
         refused(
-            reason, message, client: connection.peerDescription, clientAddress: connection.takeContext().knownPeerAddress)
+            reason, message, client: connection.peerDescription,
+            clientAddress: connection.takeContext().knownPeerAddress)
     }
 
     private func refused(

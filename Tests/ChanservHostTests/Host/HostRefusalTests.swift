@@ -1,7 +1,7 @@
 import Chanserv
 import ChanservHost
-import HostConfiguration
 import Foundation
+import HostConfiguration
 import Testing
 
 /// Starts, reloads and checks with an invalid configuration or plugin.

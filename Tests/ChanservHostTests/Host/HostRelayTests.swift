@@ -1,6 +1,6 @@
 import Chanserv
-import ChanservHost
 import ChanservAstraNet
+import ChanservHost
 import Foundation
 import NIOCore
 import TestSupport

@@ -1,7 +1,7 @@
 import Chanserv
 import ChanservHost
-import HostConfiguration
 import Foundation
+import HostConfiguration
 import Testing
 
 @Suite(.timeLimit(.minutes(2))) struct HostReloadTests {

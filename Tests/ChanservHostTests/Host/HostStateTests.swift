@@ -60,7 +60,9 @@ import Testing
             offered = node.services.map(\.name).filter { !$0.contains("master:") && !$0.contains("chan") }.sorted()
             var status = await fixture.host.status
             // The request above is answered. Its end follows.
-            while status.requestsByGeneration.reduce(0, { $0 + $1.requests }) > 1 || status.routes.contains(where: Self.isBusy) {
+            while status.requestsByGeneration.reduce(0, { $0 + $1.requests }) > 1
+                || status.routes.contains(where: Self.isBusy)
+            {
                 await Task.yield()
                 status = await fixture.host.status
             }

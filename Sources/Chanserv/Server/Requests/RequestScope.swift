@@ -524,7 +524,8 @@ package final class RequestScope: ConnectionDelegate {
                     }
                 }
             return RequestSummary(
-                id: id, vAddr: service.vAddr, client: connection.peerDescription, clientAddress: context.knownPeerAddress,
+                id: id, vAddr: service.vAddr, client: connection.peerDescription,
+                clientAddress: context.knownPeerAddress,
                 result: result, reason: reason, sources: storage.state.sourcesTotal, frames: storage.frames,
                 bytes: storage.bytes, firstFrame: storage.firstFrame, duration: began.duration(to: surroundings.now()))
         }
