@@ -34,18 +34,22 @@ import Testing
             let source = try instance.sources("log")[0]
             #expect(try source.texts(1) == ["line 0\n"])
             #expect(source.poll().status == pending)
-            for round in 1..<20 {
-                for old in (1..<20).reversed() {
-                    rename(folder.file("log.\(old)"), folder.file("log.\(old + 1)"))
+            try source.wakeSignal.holdWaker(after: { try folder.append("log", "more\n") }) {
+                for round in 1..<20 {
+                    // Files that are written at the same time have no order.
+                    try folder.waitForLaterTime(than: "log")
+                    for old in (1..<20).reversed() {
+                        rename(folder.file("log.\(old)"), folder.file("log.\(old + 1)"))
+                    }
+                    try folder.rename("log", to: "log.1")
+                    try folder.write("log", "line \(round)\n")
                 }
-                try folder.rename("log", to: "log.1")
-                try folder.write("log", "line \(round)\n")
             }
             if compressed {
                 try Self.processReports(instance)
                 for old in 1..<20 { try compress("log.\(old)", in: folder) }
             }
-            #expect(try source.texts(19) == (1..<20).map { "line \($0)\n" })
+            #expect(try source.texts(20) == ["more\n"] + (1..<20).map { "line \($0)\n" })
         }
     }
 

@@ -98,7 +98,9 @@ package struct KeepAlive: Hashable, Sendable {
 
     /// Whether nothing has arrived for more than two ping intervals. A peer that works sends PING or PONG more often.
     package func isSilent(now: UInt64) -> Bool {
-        (now - lastReceived) / 2 > limits.idleWrite
+        // Not twice the interval, which may be the largest number.
+        let silence = now - lastReceived
+        return silence > limits.idleWrite && silence - limits.idleWrite > limits.idleWrite
     }
 
     package enum Verdict: Hashable {
