@@ -146,7 +146,6 @@ final class PostSession: Sendable {
             state.withLockedValue { $0.sources = sources }
         } catch {
             if await repeats(after: error, node) { return true }
-            progress.withLockedValue { $0.waitsFor = nil }
             await requestFailed(error, missing: missingOffer(error, node))
             return false
         }
