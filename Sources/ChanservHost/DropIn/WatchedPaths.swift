@@ -17,7 +17,7 @@ struct WatchedPaths: Hashable, Sendable {
         self.folder = folder
         names[folder] = []
         // The folder itself may be a link, and may be removed and made again.
-        addLinks(on: folder, includingTarget: true)
+        addLinks(on: folder)
         guard let handle = opendir(folder.systemString) else { return }
         defer { closedir(handle) }
         while let entry = readdir(handle) {
@@ -25,7 +25,7 @@ struct WatchedPaths: Hashable, Sendable {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
             if DropInNames.isConsidered(name), Self.target(of: "\(folder)/\(name)") != nil {
-                addLinks(on: "\(folder)/\(name)", includingTarget: true)
+                addLinks(on: "\(folder)/\(name)")
             }
         }
     }
@@ -37,7 +37,7 @@ struct WatchedPaths: Hashable, Sendable {
     }
 
     /// Adds each symbolic link on a path, and the file at its end.
-    private mutating func addLinks(on path: String, includingTarget: Bool) {
+    private mutating func addLinks(on path: String) {
         var rest = path.split(separator: "/").map(String.init)
         var folder = ""
         var links = 0
@@ -56,7 +56,7 @@ struct WatchedPaths: Hashable, Sendable {
                 if target.hasPrefix("/") { folder = "" }
                 rest = target.split(separator: "/").map(String.init) + rest
             } else {
-                if rest.isEmpty, includingTarget { names[folder.isEmpty ? "/" : folder, default: []].insert(name) }
+                if rest.isEmpty { names[folder.isEmpty ? "/" : folder, default: []].insert(name) }
                 folder = current
             }
         }

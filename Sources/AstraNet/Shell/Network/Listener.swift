@@ -154,9 +154,11 @@ public final class Listener: Sendable {
         if isWithdrawn { body() }
     }
 
-    /// Calls `body` for each DIAL that is not accepted at once. The text that it returns refuses the DIAL before the SYN,
-    /// so that the dialer tries another node. Its parameters are the address of the dialer on the mesh, and the `ip:port` of
-    /// the link. It runs on an event loop and must not block. Replaces an earlier one, and is dropped at the close.
+    /// Calls `body` for each DIAL that is not accepted at once. The text that it returns refuses the DIAL before the
+    /// SYN, so that the dialer tries another node.
+    ///
+    /// Its parameters are the address of the dialer on the mesh, and the `ip:port` of the link. It runs on an event loop
+    /// and must not block. Replaces an earlier one, and is dropped at the close.
     public func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?) {
         storage.withLockedValue { $0.refusal = body }
     }
