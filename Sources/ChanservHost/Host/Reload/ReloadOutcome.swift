@@ -37,6 +37,12 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
         self.result = result
         self.generation = generation
     }
+
+    static func refused(_ reasons: [String], generation: UInt64) -> Self {
+        var outcome = ReloadOutcome(.refused, generation: generation)
+        outcome.reasons = reasons
+        return outcome
+    }
 }
 
 extension ReloadOutcome {

@@ -9,6 +9,36 @@ package struct RunningRoute: Sendable {
     var planned: PlannedRoute<RouteOptions>
     package let service: VirtualService
     let log: RouteLog
+
+    /// Binds a route. Requests are served by `instance` from now on, also before the next generation is published.
+    ///
+    /// - Throws: the error of the multiplexer; then the route is not in `table`.
+    init(
+        binding planned: PlannedRoute<RouteOptions>, id: RouteID, to instance: RunningInstance, in table: ServingTable,
+        on multiplexer: any Multiplexer, logger: Logger
+    ) throws {
+        log = RouteLog(planned.vAddr, logger: logger)
+        table.prepare(id, instance)
+        let server = Server(
+            multiplexer: multiplexer, configuration: Server.Configuration(planned.options, log: log),
+            open: table.open)
+        do {
+            service = try server.serve(planned.vAddr, handler: table.handler(for: id, options: planned.options))
+        } catch {
+            table.abandon(id)
+            throw error
+        }
+        log.attach(service)
+        (self.id, self.planned) = (id, planned)
+    }
+
+    /// Undoes a binding that was not published.
+    func unbind(from table: ServingTable) async {
+        service.stopAccepting()
+        await service.drain(until: .now)
+        table.abandon(id)
+        log.detach()
+    }
 }
 
 extension Server.Configuration {

@@ -1,25 +1,45 @@
 internal import Chanserv
 internal import HostConfiguration
 internal import Logging
+internal import NIOConcurrencyHelpers
+internal import PluginRuntime
 
-extension PluginHost {
+/// The access log of a host, which a reload can replace.
+final class AccessLog: Sendable {
     /// An access log that is open and not in use yet.
-    enum OpenedAccessLog {
+    enum Opened: Sendable {
         case off
         /// The host's own log.
-        case log
+        case log(Logger)
         case file(AccessLogFile)
+    }
+
+    private let requests: RequestLog
+    private let format: AccessLogFormat
+    /// The threads for calls that block on the file system.
+    private let threads: PluginThreads
+    /// The file in use; `nil` without one.
+    private let file = NIOLockedValueBox<AccessLogFile?>(nil)
+
+    /// - Parameters:
+    ///   - requests: reports the end of each request of the host.
+    ///   - format: the format of the file.
+    init(_ requests: RequestLog, format: AccessLogFormat, threads: PluginThreads) {
+        self.requests = requests
+        self.format = format
+        self.threads = threads
     }
 
     /// Opens the access log of a configuration.
     ///
+    /// - Parameter logger: the host's own log.
     /// - Throws: ``ConfigurationError`` if the file cannot be opened.
-    func openAccessLog(of configuration: HostConfiguration) async throws(ConfigurationError) -> OpenedAccessLog {
+    func open(of configuration: HostConfiguration, logger: Logger) async throws(ConfigurationError) -> Opened {
         switch configuration.log.access {
         case .off: return .off
-        case .log: return .log
+        case .log: return .log(logger)
         case .file(let path):
-            let (format, logger) = (accessLogFormat, logger)
+            let format = format
             let result = await threads.run { () -> Result<AccessLogFile, AccessLogError> in
                 do throws(AccessLogError) {
                     return .success(
@@ -35,8 +55,8 @@ extension PluginHost {
         }
     }
 
-    /// Checks what ``openAccessLog(of:)`` checks, and creates no file.
-    func checkAccessLog(of configuration: HostConfiguration) async throws(ConfigurationError) {
+    /// Checks what ``open(of:logger:)`` checks, and creates no file.
+    func check(of configuration: HostConfiguration) async throws(ConfigurationError) {
         guard case .file(let path) = configuration.log.access else { return }
         if let problem = await threads.run({ AccessLogFile.problem(with: path) }) {
             throw Self.error(problem, configuration)
@@ -49,29 +69,42 @@ extension PluginHost {
     }
 
     /// Logs the requests that end from now on.
-    func use(_ log: OpenedAccessLog) {
-        let former = accessLog
+    func use(_ log: Opened) {
+        let former = file.withLockedValue { file in
+            defer { if case .file(let new) = log { file = new } else { file = nil } }
+            return file
+        }
         switch log {
-        case .off:
-            accessLog = nil
-            table.open.log.set(nil)
-        case .log:
-            accessLog = nil
-            let logger = logger
-            table.open.log.set { Self.log($0, to: logger) }
-        case .file(let file):
-            accessLog = file
-            table.open.log.set { file.record($0) }
+        case .off: requests.set(nil)
+        case .log(let logger): requests.set { Self.log($0, to: logger) }
+        case .file(let file): requests.set { file.record($0) }
         }
         if let former { Task { await flush(former) } }
     }
 
+    /// Opens the file again, after it was renamed by a log rotation.
+    func reopen() {
+        file.withLockedValue { $0 }?.reopen()
+    }
+
     /// Writes the lines that are queued, within 1 s.
-    func flush(_ file: AccessLogFile) async {
+    func flush() async {
+        if let file = file.withLockedValue({ $0 }) { await flush(file) }
+    }
+
+    private func flush(_ file: AccessLogFile) async {
         await threads.run { file.flush(within: .seconds(1)) }
     }
 
-    private nonisolated static func log(_ request: RequestSummary, to logger: Logger) {
+    /// See ``HostStatus/accessLog``.
+    var status: HostStatus.AccessLog? {
+        file.withLockedValue { $0 }.map {
+            let counts = $0.counts
+            return HostStatus.AccessLog(path: $0.path, written: counts.written, lost: counts.lost)
+        }
+    }
+
+    private static func log(_ request: RequestSummary, to logger: Logger) {
         var metadata: Logger.Metadata = [:]
         // The logger adds the time and the name of the node.
         for (key, value) in AccessLine(time: .now, request: request, node: nil).values {
