@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
-#include "following/files.h"
+#include "following/tracking/files.h"
 
-#include "following/generations.h"
-#include "following/rotated.h"
+#include "following/generations/generations.h"
+#include "following/tracking/rotated.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* Formatted error messages and log lines, always valid UTF-8, whatever the name of a file. */
-#ifndef FILES_FAIL_H
-#define FILES_FAIL_H
+#ifndef PLUGIN_FAIL_H
+#define PLUGIN_FAIL_H
 
 #include "chanserv_plugin.h"
 

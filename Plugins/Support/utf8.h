@@ -1,6 +1,6 @@
 /* Decodes one UTF-8 character. */
-#ifndef FILES_UTF8_H
-#define FILES_UTF8_H
+#ifndef PLUGIN_UTF8_H
+#define PLUGIN_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -32,6 +32,12 @@ static inline size_t utf8_decode(const char *bytes, size_t size, uint32_t *code)
     }
     *code = value;
     return length;
+}
+
+/* As utf8_decode(), for a caller that needs only the length. */
+static inline size_t utf8_length(const char *bytes, size_t size) {
+    uint32_t code;
+    return utf8_decode(bytes, size, &code);
 }
 
 #endif

@@ -1,7 +1,7 @@
-#include "following/folder_watch.h"
+#include "following/watching/folder_watch.h"
 
-#include "following/tracker.h"
-#include "following/watcher_state.h"
+#include "following/tracking/tracker.h"
+#include "following/watching/watcher_state.h"
 
 void folder_watch_begin(struct watcher *watcher, struct folder_watch *request) {
     pthread_mutex_lock(&watcher->lock);

@@ -1,4 +1,4 @@
-#include "following/generation.h"
+#include "following/generations/generation.h"
 
 #include <string.h>
 

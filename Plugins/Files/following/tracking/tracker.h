@@ -4,8 +4,8 @@
 
 #include "folders/root.h"
 #include "following/follower.h"
-#include "following/generation.h"
-#include "following/watcher_state.h"
+#include "following/generations/generation.h"
+#include "following/watching/watcher_state.h"
 
 #define COPIES_MAX 128
 /* Maximum generations of a tracker. */

@@ -2,7 +2,7 @@
 #ifndef FILES_GENERATIONS_H
 #define FILES_GENERATIONS_H
 
-#include "following/tracker.h"
+#include "following/tracking/tracker.h"
 
 /* Number of generations and possible copies. */
 size_t tracker_members(const struct tracker *tracker);

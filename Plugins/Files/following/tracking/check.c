@@ -1,9 +1,9 @@
-#include "following/check.h"
+#include "following/tracking/check.h"
 
-#include "following/copies.h"
-#include "following/files.h"
-#include "following/generations.h"
-#include "support/fail.h"
+#include "fail.h"
+#include "following/generations/generations.h"
+#include "following/tracking/copies.h"
+#include "following/tracking/files.h"
 
 #include <string.h>
 

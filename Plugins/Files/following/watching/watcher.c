@@ -1,10 +1,10 @@
 #define _GNU_SOURCE
-#include "following/watcher.h"
+#include "following/watching/watcher.h"
 
-#include "following/folder_watch.h"
-#include "following/tracker.h"
-#include "following/watcher_state.h"
-#include "support/fail.h"
+#include "fail.h"
+#include "following/tracking/tracker.h"
+#include "following/watching/folder_watch.h"
+#include "following/watching/watcher_state.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,10 +1,10 @@
 #define _GNU_SOURCE
-#include "following/watch.h"
+#include "following/watching/watch.h"
 
-#include "following/folder_watch.h"
-#include "following/tracker.h"
-#include "following/watcher_state.h"
-#include "support/fail.h"
+#include "fail.h"
+#include "following/tracking/tracker.h"
+#include "following/watching/folder_watch.h"
+#include "following/watching/watcher_state.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #define FILES_FOLDER_WATCH_H
 
 #include "folders/beneath.h"
-#include "following/watch.h"
+#include "following/watching/watch.h"
 
 #include <stddef.h>
 #include <stdint.h>

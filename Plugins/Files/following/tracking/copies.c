@@ -1,8 +1,8 @@
-#include "following/copies.h"
+#include "following/tracking/copies.h"
 
-#include "following/files.h"
-#include "following/generations.h"
-#include "following/rotated.h"
+#include "following/generations/generations.h"
+#include "following/tracking/files.h"
+#include "following/tracking/rotated.h"
 
 #include <stdlib.h>
 #include <string.h>

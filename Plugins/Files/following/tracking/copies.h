@@ -5,7 +5,7 @@
 #ifndef FILES_COPIES_H
 #define FILES_COPIES_H
 
-#include "following/tracker.h"
+#include "following/tracking/tracker.h"
 
 /* Opens the copies that events have announced, and reads their first bytes. */
 void copies_identify(struct tracker *tracker);

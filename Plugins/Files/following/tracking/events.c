@@ -1,7 +1,7 @@
 /* Reports about names in the folder of a tracker: which generation, or possible copy, has which name. */
 #define _GNU_SOURCE
-#include "following/generations.h"
-#include "following/rotated.h"
+#include "following/generations/generations.h"
+#include "following/tracking/rotated.h"
 
 #include <string.h>
 #include <sys/inotify.h>

@@ -2,7 +2,7 @@
 #ifndef FILES_CHECK_H
 #define FILES_CHECK_H
 
-#include "following/tracker.h"
+#include "following/tracking/tracker.h"
 
 /* Looks at the file of the generation at `index`. Returns whether the list has changed. */
 bool check_generation(struct tracker *tracker, size_t index);

@@ -1,4 +1,4 @@
-#include "following/shared_file.h"
+#include "following/generations/shared_file.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
-#include "support/fail.h"
+#include "fail.h"
 
-#include "support/utf8.h"
+#include "utf8.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -14,8 +14,7 @@
 static void make_utf8(char *text) {
     size_t left = strlen(text);
     while (left > 0) {
-        uint32_t code;
-        size_t length = utf8_decode(text, left, &code);
+        size_t length = utf8_length(text, left);
         if (length == 0) {
             *text = '?';
             length = 1;

@@ -2,7 +2,7 @@
 #ifndef FILES_ROTATED_H
 #define FILES_ROTATED_H
 
-#include "following/tracker.h"
+#include "following/tracking/tracker.h"
 
 struct found {
     struct identity is;

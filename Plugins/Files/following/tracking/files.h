@@ -2,7 +2,7 @@
 #ifndef FILES_FILES_H
 #define FILES_FILES_H
 
-#include "following/tracker.h"
+#include "following/tracking/tracker.h"
 
 /* Returns the identity of a regular file in the tracker's folder without opening it for reading. */
 bool files_identify(const struct tracker *tracker, const char *name, struct identity *is);

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
-#include "following/generations.h"
+#include "following/generations/generations.h"
 
-#include "support/fail.h"
+#include "fail.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
-#include "following/rotated.h"
+#include "following/tracking/rotated.h"
 
-#include "following/files.h"
-#include "following/generations.h"
+#include "following/generations/generations.h"
+#include "following/tracking/files.h"
 
 #include <dirent.h>
 #include <fcntl.h>

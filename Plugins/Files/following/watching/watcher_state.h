@@ -3,7 +3,7 @@
 #define FILES_WATCHER_STATE_H
 
 #include "folders/root.h"
-#include "following/watcher.h"
+#include "following/watching/watcher.h"
 
 #include <pthread.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* Positions of clients: which generation has the next byte. */
-#include "following/files.h"
-#include "following/generations.h"
-#include "following/rotated.h"
+#include "following/generations/generations.h"
+#include "following/tracking/files.h"
+#include "following/tracking/rotated.h"
 
 #include <stdlib.h>
 

@@ -1,11 +1,11 @@
 #define _GNU_SOURCE
-#include "following/tracker.h"
+#include "following/tracking/tracker.h"
 
-#include "following/check.h"
-#include "following/copies.h"
-#include "following/files.h"
-#include "following/generations.h"
-#include "following/rotated.h"
+#include "following/generations/generations.h"
+#include "following/tracking/check.h"
+#include "following/tracking/copies.h"
+#include "following/tracking/files.h"
+#include "following/tracking/rotated.h"
 
 #include <errno.h>
 #include <fcntl.h>

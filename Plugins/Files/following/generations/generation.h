@@ -3,8 +3,8 @@
 #define FILES_GENERATION_H
 
 #include "folders/beneath.h"
-#include "following/shared_file.h"
-#include "following/watch.h"
+#include "following/generations/shared_file.h"
+#include "following/watching/watch.h"
 #include "reading/content.h"
 #include "reading/reader.h"
 
