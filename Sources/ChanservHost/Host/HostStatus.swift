@@ -2,7 +2,8 @@ internal import Chanserv
 internal import Glibc
 internal import HostConfiguration
 
-/// A snapshot of what a host is doing. Its parts are read one after the other, so they may differ by a moment.
+/// A snapshot of what a host is doing. The generation, the routes and the instances are of one moment. The other parts
+/// and the counters are read one after the other, so they may differ by a moment.
 ///
 /// Its encoding is the answer to `status` on the control socket (`docs/control.md`).
 public struct HostStatus: Codable, Sendable, Hashable {

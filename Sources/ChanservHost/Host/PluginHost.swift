@@ -7,7 +7,7 @@ internal import PluginRuntime
 /// A running host: serves the routes of a configuration file with plugins, and replaces both while it runs.
 ///
 /// ```swift
-/// let host = Host(configurationFile: "chanserv.yaml", logger: logger)
+/// let host = PluginHost(configurationFile: "chanserv.yaml", logger: logger)
 /// try await host.start()
 /// …
 /// await host.reload()
