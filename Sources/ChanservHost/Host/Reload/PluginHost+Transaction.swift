@@ -187,7 +187,7 @@ extension PluginHost {
             return route
         }
         let gone = table.publish(
-            Dictionary(uniqueKeysWithValues: routes.map { ($0.id, serving($0.planned.instance)) }))
+            Dictionary(uniqueKeysWithValues: routes.map { ($0.id, RouteTarget(serving($0.planned.instance))) }))
 
         let repointed = Set(plan.repoint.map(\.vAddr))
         let touched = repointed.union(plan.update.map(\.vAddr))
