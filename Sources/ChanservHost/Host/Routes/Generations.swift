@@ -7,12 +7,26 @@
 /// - `Route`: identifies a bound route. A vAddr that is removed and added again is another route.
 /// - `Instance`: identifies an instance. An instance that is created again for the same key is another one.
 package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Sendable>: Sendable {
+    /// The instances that a route leads to.
+    package struct Target: Hashable, Sendable {
+        package var current: Instance
+        /// Another instance that answers a share of the requests; `nil` for none.
+        package var standby: Instance?
+
+        package init(_ current: Instance, standby: Instance? = nil) {
+            self.current = current
+            self.standby = standby
+        }
+
+        fileprivate var instances: [Instance] { [current] + [standby].compactMap { $0 } }
+    }
+
     /// The mapping for new requests.
     package struct Snapshot: Hashable, Sendable {
-        /// Counts the start and the reloads that changed routes or instances; 0 before the start. A reload that changes
-        /// only keys under `node` is not counted.
+        /// Counts the start, the reloads that changed routes or instances, and the rollbacks; 0 before the start. A
+        /// reload that changes only keys under `node` is not counted.
         package let number: UInt64
-        package let routes: [Route: Instance]
+        package let routes: [Route: Target]
     }
 
     /// The generation and the instance of a request.
@@ -54,24 +68,32 @@ package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Send
     }
 
     /// Makes `routes` the mapping for new requests. Routes that are not in it begin to be unbound.
-    package mutating func publish(_ routes: [Route: Instance]) -> [Action] {
+    ///
+    /// - Parameter isNewGeneration: `false` if no route and no current instance has changed.
+    package mutating func publish(_ routes: [Route: Target], isNewGeneration: Bool = true) -> [Action] {
         prepared = [:]
-        for (route, instance) in current.routes where routes[route] == nil {
-            unbinding[route] = instance
+        for (route, target) in current.routes where routes[route] == nil {
+            unbinding[route] = target.current
         }
-        let before = Set(current.routes.values)
-        current = Snapshot(number: current.number + 1, routes: routes)
-        let gone = before.subtracting(routes.values)
+        let before = Set(current.routes.values.flatMap(\.instances))
+        current = Snapshot(number: current.number + (isNewGeneration ? 1 : 0), routes: routes)
+        let gone = before.subtracting(routes.values.flatMap(\.instances))
         retired.formUnion(gone)
         return gone.map { unbinding.values.contains($0) ? .drain($0) : release($0) }
     }
 
     /// Returns the instance for a request on `route`. Returns `nil` if the route is neither current, nor prepared, nor
     /// being unbound.
-    package func lead(_ route: Route) -> Lead? {
-        if let found = current.routes[route] ?? unbinding[route] {
-            return Lead(generation: current.number, instance: found)
+    ///
+    /// - Parameter isForStandby: returns whether the standby answers the request. Called if the route has one.
+    package func lead(_ route: Route, isForStandby: () -> Bool = { false }) -> Lead? {
+        if let target = current.routes[route] {
+            guard let standby = target.standby, isForStandby() else {
+                return Lead(generation: current.number, instance: target.current)
+            }
+            return Lead(generation: current.number, instance: standby)
         }
+        if let found = unbinding[route] { return Lead(generation: current.number, instance: found) }
         return prepared[route].map { Lead(generation: current.number + 1, instance: $0) }
     }
 

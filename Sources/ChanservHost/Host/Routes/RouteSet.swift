@@ -207,7 +207,7 @@ package actor RouteSet {
             guard let instance = instances[route.planned.instance] else {
                 preconditionFailure("a route leads to an instance that is gone")
             }
-            return (route.id, instance)
+            return (route.id, RouteTarget(instance))
         }
         for instance in table.publish(Dictionary(uniqueKeysWithValues: mapping)) {
             retire(instance, deadline: deadline(instance.key), reason: reason)

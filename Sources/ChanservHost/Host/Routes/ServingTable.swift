@@ -24,15 +24,46 @@ package final class RunningInstance: Sendable {
     }
 }
 
+/// The instances that a route leads to.
+package struct RouteTarget: Sendable {
+    var instance: RunningInstance
+    /// The comparison with the version before; `nil` for none.
+    var comparison: VersionComparison?
+
+    package init(_ instance: RunningInstance, comparison: VersionComparison? = nil) {
+        self.instance = instance
+        self.comparison = comparison
+    }
+
+    fileprivate var all: [RunningInstance] { [instance] + [comparison?.standby].compactMap { $0 } }
+}
+
+/// The version of a route's plugin before the current one, which answers a share of the requests, and the results of
+/// both since the comparison began.
+package final class VersionComparison: Sendable {
+    let standby: RunningInstance
+    /// The percentage of requests that the standby answers.
+    let percent: Int
+    package let new = TallyingObserver()
+    package let old = TallyingObserver()
+
+    package init(with standby: RunningInstance, percent: Int) {
+        self.standby = standby
+        self.percent = percent
+    }
+}
+
 /// Maps routes to plugin instances, by generation, and leads each request to the instance that is current when its body
 /// has arrived. Can be used from any thread.
 package final class ServingTable: Sendable {
     typealias Ledger = Generations<RouteID, InstanceID>
 
-    private struct State {
+    fileprivate struct State {
         var ledger = Ledger()
         /// The instances that routes lead to.
         var instances: [InstanceID: RunningInstance] = [:]
+        /// The comparisons of current routes.
+        var comparisons: [RouteID: VersionComparison] = [:]
     }
 
     /// The open requests of the host.
@@ -57,28 +88,28 @@ package final class ServingTable: Sendable {
         let options: RouteOptions
 
         func begin(_ request: Request, in scope: RequestScope) {
-            guard let instance = table.lease(on: route, for: scope) else {
+            guard let (instance, observer) = table.lease(on: route, for: scope) else {
                 scope.finish(PluginError(.withdrawn, "\(request.vAddr) is not served any more"))
                 return scope.handlerFinished()
             }
+            if let observer { scope.observe(by: observer) }
             instance.plugin.begin(request, in: scope, options: options)
         }
     }
 
-    /// Returns the current instance of a route after leasing it for a request. The request uses the instance until it
-    /// is released.
-    private func lease(on route: RouteID, for scope: RequestScope) -> RunningInstance? {
+    /// Returns an instance of a route after leasing it for a request, and the observer of the request. The request uses
+    /// the instance until it is released.
+    private func lease(
+        on route: RouteID, for scope: RequestScope
+    ) -> (RunningInstance, (any RequestObserver)?)? {
         var refused: InstanceID?
         while true {
-            let found = state.withLockedValue { state -> (Ledger.Lead, RunningInstance)? in
-                guard let lead = state.ledger.lead(route), let instance = state.instances[lead.instance] else {
-                    return nil
-                }
-                return (lead, instance)
-            }
-            guard let (lead, instance) = found, lead.instance != refused else { return nil }
+            let found = state.withLockedValue { $0.lead(route) }
+            guard let (lead, instance, observer) = found, lead.instance != refused else { return nil }
             // The instance may have been retired since the look-up. Then another one is current.
-            if open.use(instance: lead.instance, hostGeneration: lead.generation, for: scope) { return instance }
+            if open.use(instance: lead.instance, hostGeneration: lead.generation, for: scope) {
+                return (instance, observer)
+            }
             refused = lead.instance
         }
     }
@@ -105,14 +136,17 @@ package final class ServingTable: Sendable {
 
     /// Replaces the mapping for new requests.
     ///
+    /// - Parameter isNewGeneration: `false` if no route and no current instance has changed.
     /// - Returns: the instances that no current route uses. The caller retires them.
-    package func publish(_ routes: [RouteID: RunningInstance]) -> [RunningInstance] {
-        for instance in routes.values { open.open(instance: instance.id) }
+    package func publish(_ routes: [RouteID: RouteTarget], isNewGeneration: Bool = true) -> [RunningInstance] {
+        for instance in routes.values.flatMap(\.all) { open.open(instance: instance.id) }
         let (gone, released) = state.withLockedValue { state in
-            for instance in routes.values { state.instances[instance.id] = instance }
+            for instance in routes.values.flatMap(\.all) { state.instances[instance.id] = instance }
+            state.comparisons = routes.compactMapValues(\.comparison)
             var gone: [RunningInstance] = []
             var released: [RunningInstance] = []
-            for action in state.ledger.publish(routes.mapValues(\.id)) {
+            let targets = routes.mapValues { Ledger.Target($0.instance.id, standby: $0.comparison?.standby.id) }
+            for action in state.ledger.publish(targets, isNewGeneration: isNewGeneration) {
                 switch action {
                 case .drain(let id): gone += [state.instances[id]].compactMap { $0 }
                 case .release(let id):
@@ -141,5 +175,19 @@ package final class ServingTable: Sendable {
             return state.instances.removeValue(forKey: id)
         }
         released?.released.happened()
+    }
+}
+
+extension ServingTable.State {
+    /// Selects the instance and the observer of a request. During a comparison the standby gets its share of the
+    /// requests at random, so that no pattern in the requests of clients matters.
+    fileprivate func lead(
+        _ route: RouteID
+    ) -> (ServingTable.Ledger.Lead, RunningInstance, (any RequestObserver)?)? {
+        let comparison = comparisons[route]
+        let lead = ledger.lead(route) { comparison.map { Int.random(in: 0..<100) < $0.percent } ?? false }
+        guard let lead, let instance = instances[lead.instance] else { return nil }
+        guard let comparison else { return (lead, instance, nil) }
+        return (lead, instance, lead.instance == comparison.standby.id ? comparison.old : comparison.new)
     }
 }
