@@ -80,7 +80,9 @@ import Testing
             await fixture.log.wait(for: "reload: ", count: 5)
             await fixture.host.shutdown(drain: .seconds(60))
         }
-        #expect(fixture.log.count(of: "created") == fixture.log.count(of: "destroyed"))
+        for version in ["a1", "b1"] {
+            #expect(fixture.log.count(of: "created \(version)") == fixture.log.count(of: "destroyed \(version)"))
+        }
         #expect(await fixture.host.status.plugins.isEmpty)
         #expect(await fixture.host.status.routes.isEmpty)
         await fixture.expectLogged("info stopped", times: 1)
