@@ -120,8 +120,10 @@ struct ControlConnection: Sendable {
                     return try await send(CancelAnswer.error(error))
                 }
                 try await send(CancelAnswer.result(CancelReport(id: id, vaddr: vAddr)))
-            case .reload(let dryRun):
-                let reload = Task { dryRun ? await host.dryRunReload() : await host.reload() }
+            case .reload(let force, let dryRun):
+                let reload = Task {
+                    dryRun ? await host.dryRunReload(force: force) : await host.reload(force: force)
+                }
                 let outcome = try await waiting(for: reload) { ReloadAnswer.progress(Nothing()) }
                 try await send(ReloadAnswer.result(outcome))
             case .drain(let vAddr):
@@ -133,6 +135,12 @@ struct ControlConnection: Sendable {
             case .enable(let vAddr):
                 let changed = try await host.enable(vAddr)
                 try await send(EnableAnswer.result(EnableReport(vaddr: vAddr, changed: changed)))
+            case .rollback(let vAddr):
+                let version = try await host.rollBack(vAddr)
+                try await send(DeployAnswer.result(DeployReport(vaddr: vAddr, version: version)))
+            case .promote(let vAddr):
+                let version = try await host.promote(vAddr)
+                try await send(DeployAnswer.result(DeployReport(vaddr: vAddr, version: version)))
             }
         } catch let error as RouteError {
             try await send(StatusAnswer.error(ControlError(error)))

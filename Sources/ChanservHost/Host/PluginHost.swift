@@ -188,10 +188,12 @@ public actor PluginHost {
     ///
     /// Calls that arrive during a reload share the one that follows it.
     ///
+    /// - Parameter force: serve versions of plugins again that were rolled back. Without it a route keeps the version to
+    ///   which it has returned until the plugin or its configuration changes.
     /// - Returns: the changes, or the reasons why there are none. The log contains the same.
     @discardableResult
-    public func reload() async -> ReloadOutcome {
-        await reload(because: .request)
+    public func reload(force: Bool = false) async -> ReloadOutcome {
+        await reload(because: .request(isForced: force))
     }
 
     @discardableResult
@@ -200,7 +202,7 @@ public actor PluginHost {
         case .refuse:
             return refused("the host is stopping")
         case .awaitReload(let number):
-            if cause == .request { nextCause = .request }
+            nextCause = nextCause.combined(with: cause)
             return await withCheckedContinuation { waiters[number, default: []].append($0) }
         case .begin(let number):
             let outcome = await reloadOnce(because: cause)
@@ -243,7 +245,7 @@ public actor PluginHost {
         await control?.maintain()
         let outcome = await applier.reload(because: cause)
         // A change of the folder that changes nothing is no event for operators.
-        if cause == .request || outcome.result != .unchanged {
+        if cause != .folder || outcome.result != .unchanged {
             history.record(outcome)
             notifier.reloadEnded(isRefused: outcome.result == .refused)
         }
@@ -273,13 +275,14 @@ public actor PluginHost {
     /// Dry runs wait for each other.
     ///
     /// - Returns: the outcome that a reload would have.
-    func dryRunReload() async -> ReloadOutcome {
+    func dryRunReload(force: Bool = false) async -> ReloadOutcome {
         let previous = lastDryRun
         let dryRun = Task {
             _ = await previous?.value
             var outcome =
                 machine.isStopping
-                ? refused("the host is stopping") : await applier.reload(because: .request, isDryRun: true)
+                ? refused("the host is stopping")
+                : await applier.reload(because: .request(isForced: force), isDryRun: true)
             outcome.dryRun = true
             logger.info("dry run: \(outcome.text)", metadata: generationMetadata(outcome.generation))
             return outcome
@@ -315,6 +318,24 @@ public actor PluginHost {
     @discardableResult
     public func enable(_ vAddr: String) async throws(RouteError) -> Bool {
         try await routes.enable(vAddr)
+    }
+
+    /// Returns a route on probation to the version before (`deploy.probation`).
+    ///
+    /// - Returns: the version that serves the route now: the plugin's name and the first digits of its digest.
+    /// - Throws: ``RouteError`` if there is no such route, it has no version that is ready, or a reload runs.
+    @discardableResult
+    public func rollBack(_ vAddr: String) async throws(RouteError) -> String {
+        try await routes.endProbation(of: vAddr, rollsBack: true).description
+    }
+
+    /// Ends the probation of a route: its new version stays, and the version before is destroyed.
+    ///
+    /// - Returns: the version that serves the route: the plugin's name and the first digits of its digest.
+    /// - Throws: ``RouteError`` if there is no such route, it is not on probation, or a reload runs.
+    @discardableResult
+    public func promote(_ vAddr: String) async throws(RouteError) -> String {
+        try await routes.endProbation(of: vAddr, rollsBack: false).description
     }
 
     // MARK: - Status

@@ -108,6 +108,14 @@ package actor ConfigurationApplier {
     ///
     /// - Parameter isDryRun: change nothing; the outcome is the one that a reload would have.
     func reload(because cause: ReloadCause, isDryRun: Bool = false) async -> ReloadOutcome {
+        if isDryRun { return await readAndApply(because: cause, isDryRun: true) }
+        await routes.reloadBegins()
+        let outcome = await readAndApply(because: cause, isDryRun: false)
+        await routes.reloadEnded()
+        return outcome
+    }
+
+    private func readAndApply(because cause: ReloadCause, isDryRun: Bool) async -> ReloadOutcome {
         guard let startedNode, let current = self.configuration else {
             return refused(["the host has not started"])
         }
@@ -126,7 +134,7 @@ package actor ConfigurationApplier {
         var tools = tools
         tools.isTrial = isDryRun
         let preparation = await Preparation(
-            configuration, running: Set(await routes.planned.map(\.instance)),
+            configuration, running: await routes.knownVersions(isForced: cause.isForced),
             rejected: cause == .folder ? dropIns.entries.compactMapValues(\.rejected) : [:], tools: tools)
         let changesLog = configuration.log != self.configuration?.log
         let newLog: AccessLog.Opened
@@ -137,7 +145,7 @@ package actor ConfigurationApplier {
             return refused([error.description])
         }
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
-        let applied = await apply(configuration, preparation, dryRun: isDryRun)
+        let applied = await apply(configuration, preparation, isForced: cause.isForced, dryRun: isDryRun)
         var outcome: ReloadOutcome
         switch applied.result {
         case .refused(let refusal):
@@ -147,6 +155,7 @@ package actor ConfigurationApplier {
             outcome = ReloadOutcome(isSame ? .unchanged : .changed, generation: routes.generation)
             outcome.changes = ReloadChanges(applied.plan)
             outcome.rejected = Self.rejections(applied, configuration)
+            outcome.rolledBack = applied.rolledBack
             if !isDryRun {
                 await record(applied, configuration)
                 if configuration.dropIn != self.configuration?.dropIn { watchDropIns(configuration.dropIn) }
@@ -185,6 +194,8 @@ package actor ConfigurationApplier {
         var rejected: [String: RejectedDropIn]
         /// The names of removed drop-ins whose routes are still served.
         var kept: Set<String>
+        /// See ``RouteSet/Application``.
+        var rolledBack: [String]
     }
 
     /// Applies a configuration completely, except for drop-ins that cannot be served: for these the version that runs
@@ -192,16 +203,18 @@ package actor ConfigurationApplier {
     ///
     /// - Parameter dryRun: undo everything in any case.
     func apply(
-        _ configuration: HostConfiguration, _ preparation: Preparation, dryRun: Bool = false
+        _ configuration: HostConfiguration, _ preparation: Preparation, isForced: Bool = false, dryRun: Bool = false
     ) async -> Applied {
         var selection = RouteSelection(
             configuration, preparation, running: await routes.planned, known: dropIns)
         // Each turn rejects at least one drop-in more, so the loop ends.
         while true {
-            let (plan, result) = await routes.apply(
-                selection.wanted, preparation, problems: selection.problems, dryRun: dryRun)
-            if case .refused(let refusal) = result, selection.reject(refusal) { continue }
-            return Applied(result: result, plan: plan, rejected: selection.rejected, kept: selection.kept)
+            let end = await routes.apply(
+                selection.wanted, preparation, problems: selection.problems, isForced: isForced, dryRun: dryRun)
+            if case .refused(let refusal) = end.result, selection.reject(refusal) { continue }
+            return Applied(
+                result: end.result, plan: end.plan, rejected: selection.rejected, kept: selection.kept,
+                rolledBack: end.rolledBack)
         }
     }
 

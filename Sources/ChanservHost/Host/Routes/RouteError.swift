@@ -7,6 +7,10 @@ public struct RouteError: Error, Sendable, Hashable {
         case unknown(nearest: String?)
         /// The host is stopping.
         case stopping
+        /// A reload runs, which may change the route.
+        case reloading
+        /// No earlier version of the route's plugin is ready.
+        case noProbation
     }
 
     public var reason: Reason
@@ -25,6 +29,9 @@ extension RouteError: CustomStringConvertible {
         case .unknown(let nearest):
             "there is no route \(quoted(vAddr))" + (nearest.map { "; did you mean \(quoted($0))?" } ?? "")
         case .stopping: "the host is stopping"
+        case .reloading: "a reload is running: run the command again when it has ended"
+        case .noProbation:
+            "route \(quoted(vAddr)) has no earlier version that is ready: set 'deploy.probation' before a reload"
         }
     }
 }

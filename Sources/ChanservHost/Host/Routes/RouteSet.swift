@@ -6,12 +6,13 @@ internal import Logging
 /// and enables routes, and ends routes and instances.
 ///
 /// Invariants, which hold between any two suspensions:
-/// - ``running``, `instances` and the mapping of the serving table belong to the same generation. Only ``commit`` and
-///   ``tearDown(deadline:drain:)`` change them, each in one step without a suspension.
+/// - ``running``, `instances`, `deployments` and the mapping of the serving table belong together. Only ``commit``, the
+///   ends of probations and ``tearDown(deadline:drain:)`` change them, each in one step without a suspension.
 /// - After ``stopAccepting()`` no creation of an instance begins, and no route is bound or committed. The check of
 ///   `isStopping` and each of these steps have no suspension in between.
-/// - The caller runs at most one ``apply(_:_:problems:dryRun:)`` at a time that is no dry run, so the running routes of
-///   a plan cannot change before its commit, except in ``tearDown(deadline:drain:)``.
+/// - The caller runs at most one ``apply(_:_:problems:isForced:dryRun:)`` at a time that is no dry run, and no probation
+///   ends between ``reloadBegins()`` and ``reloadEnded()``. So the versions that a reload has read with
+///   ``knownVersions(isForced:)`` exist until its commit, except in ``tearDown(deadline:drain:)``.
 package actor RouteSet {
     /// Leads the requests to instances.
     nonisolated let table: ServingTable
@@ -23,7 +24,13 @@ package actor RouteSet {
 
     /// The routes in the order of the file.
     package private(set) var running: [RunningRoute] = []
+    /// The instances of the running routes, and those to which routes on probation can return.
     private var instances: [InstanceKey: RunningInstance] = [:]
+    private var deployments = Deployments()
+    /// Judges the versions on probation; `nil` if there are none.
+    private var judging: Task<Void, Never>?
+    /// Whether a reload is running that is no dry run.
+    private var isReloading = false
     /// Instances that no route uses, until they are destroyed.
     private var retiring: [InstanceID: (instance: RunningInstance, task: Task<Void, Never>)] = [:]
     /// Removed routes, until their requests have ended.
@@ -52,6 +59,13 @@ package actor RouteSet {
     /// The running routes as values, in the order of the file.
     var planned: [PlannedRoute<RouteOptions>] { running.map(\.planned) }
 
+    /// The versions that a reload need not create: those that run, those to which routes can return, and, unless the
+    /// reload is forced, those that it leaves out because routes have returned from them.
+    func knownVersions(isForced: Bool) -> Set<InstanceKey> {
+        let rejected = isForced ? [] : deployments.rejected.values.map(\.version)
+        return Set(instances.keys).union(rejected)
+    }
+
     private func nextID() -> UInt64 {
         lastID += 1
         return lastID
@@ -71,15 +85,28 @@ package actor RouteSet {
     ///   - preparation: has the recipes of the instances that are created. Those of a trial are created in other
     ///     processes.
     ///   - problems: libraries that could not be loaded. If there is one, the rest is only tried, to find all errors.
+    ///   - isForced: whether versions from which routes have returned are served again.
     ///   - dryRun: undo everything in any case.
-    /// - Returns: the difference to the routes that ran before, and whether it was applied.
     func apply(
         _ wanted: [PlannedRoute<RouteOptions>], _ preparation: Preparation, problems: [Preparation.Problem] = [],
-        dryRun: Bool = false
-    ) async -> (plan: ReloadPlan<RouteOptions>, result: TransactionResult) {
-        let plan = ReloadPlan(running: planned, wanted: wanted)
-        if plan.isEmpty, problems.isEmpty { return (plan, .done) }
-        return (plan, await carryOut(plan, wanted: wanted, preparation, problems: problems, dryRun: dryRun))
+        isForced: Bool = false, dryRun: Bool = false
+    ) async -> Application {
+        let (routes, rolledBack) = isForced ? (wanted, []) : deployments.resolve(wanted, running: planned)
+        let plan = ReloadPlan(running: planned, wanted: routes, ready: Set(instances.keys))
+        if plan.isEmpty, problems.isEmpty { return Application(plan: plan, result: .done, rolledBack: rolledBack) }
+        let result = await carryOut(plan, wanted: routes, preparation, problems: problems, dryRun: dryRun)
+        if case .done = result, !dryRun { deployments.retainRejected(in: isForced ? [] : wanted) }
+        return Application(plan: plan, result: result, rolledBack: rolledBack)
+    }
+
+    /// The end of an attempt to replace the running routes.
+    struct Application {
+        /// The difference to the routes that ran before.
+        var plan: ReloadPlan<RouteOptions>
+        /// Whether it was applied.
+        var result: TransactionResult
+        /// The routes that keep their version because the wanted one was rolled back, one line each.
+        var rolledBack: [String]
     }
 
     private func carryOut(
@@ -151,6 +178,7 @@ package actor RouteSet {
     private func instanceFailed(_ id: InstanceID, _ reason: String, withdrawsAtOnce: Bool) {
         let error = ChanservError(.sourceFailed, reason)
         for route in running where instances[route.planned.instance]?.id == id {
+            deployments.failed(route.id, reason)
             if withdrawsAtOnce { route.service.withdraw(because: error) } else { route.service.reportFailure(error) }
         }
     }
@@ -179,9 +207,19 @@ package actor RouteSet {
             route.planned = planned
             return route
         }
-        publish { .now + (drainTimes[$0] ?? .zero) }
-
         let repointed = Set(plan.repoint.map(\.vAddr))
+        for route in running {
+            let (vAddr, deploy) = (route.planned.vAddr, route.planned.options.deploy)
+            if repointed.contains(vAddr), let key = before[vAddr]?.planned.instance, let previous = instances[key] {
+                deployments.replaced(route.id, by: route.planned.instance, previous: previous, deploy, now: .now)
+            } else if deploy.probation == nil {
+                deployments.end(route.id)
+            }
+        }
+        for vAddr in plan.remove.map(\.vAddr) { before[vAddr].map { deployments.end($0.id) } }
+        publish { .now + (drainTimes[$0] ?? .zero) }
+        judgeWhileNecessary()
+
         let touched = repointed.union(plan.update.map(\.vAddr))
         for route in running where touched.contains(route.planned.vAddr) {
             route.service.update(
@@ -193,25 +231,28 @@ package actor RouteSet {
         for vAddr in plan.remove.map(\.vAddr) {
             if let route = before[vAddr] { remove(route, deadline: .now + route.planned.options.drain) }
         }
-        for key in plan.retire { instances[key] = nil }
     }
 
     /// Publishes the running routes with their instances to the serving table, and retires the instances that no
     /// running route uses any more. No other function publishes.
     ///
     /// - Parameters:
+    ///   - isNewGeneration: `false` if no route and no current instance has changed.
     ///   - reason: see ``retire(_:deadline:reason:)``.
     ///   - deadline: the time at which the open requests of a retired instance are cancelled.
-    private func publish(reason: String? = nil, deadline: (InstanceKey) -> ContinuousClock.Instant) {
+    private func publish(
+        isNewGeneration: Bool = true, reason: String? = nil, deadline: (InstanceKey) -> ContinuousClock.Instant
+    ) {
         let mapping = running.map { route in
             guard let instance = instances[route.planned.instance] else {
                 preconditionFailure("a route leads to an instance that is gone")
             }
-            return (route.id, RouteTarget(instance))
+            return (route.id, RouteTarget(instance, comparison: deployments.trials[route.id]?.comparison))
         }
-        for instance in table.publish(Dictionary(uniqueKeysWithValues: mapping)) {
-            retire(instance, deadline: deadline(instance.key), reason: reason)
-        }
+        let gone = table.publish(Dictionary(uniqueKeysWithValues: mapping), isNewGeneration: isNewGeneration)
+        let used = Set(planned.map(\.instance)).union(deployments.standbys)
+        instances = instances.filter { used.contains($0.key) }
+        for instance in gone { retire(instance, deadline: deadline(instance.key), reason: reason) }
     }
 
     /// Returns the drain time of each running instance: the longest of its routes.
@@ -251,6 +292,94 @@ package actor RouteSet {
             retiring[instance.id] = nil
         }
         retiring[instance.id] = (instance, task)
+    }
+
+    // MARK: - Probation
+
+    /// The time between two judgements.
+    private static let judgementInterval = Duration.milliseconds(250)
+
+    /// Keeps probations from ending until ``reloadEnded()``.
+    func reloadBegins() { isReloading = true }
+
+    /// Judges the versions on probation, which a reload has kept from ending.
+    func reloadEnded() {
+        isReloading = false
+        judge()
+    }
+
+    /// Judges the versions on probation until there are none.
+    private func judgeWhileNecessary() {
+        guard judging == nil, !deployments.trials.isEmpty else { return }
+        judging = Task { [weak self] in
+            while await self?.judgeAgain() ?? false {
+                do { try await Task.sleep(for: Self.judgementInterval) } catch { return }
+            }
+        }
+    }
+
+    /// Judges the versions on probation, unless a reload is running. Returns whether there are any left.
+    private func judgeAgain() -> Bool {
+        if !isReloading { judge() }
+        if deployments.trials.isEmpty { judging = nil }
+        return judging != nil
+    }
+
+    private func judge() {
+        for route in running {
+            let isWithdrawn = if case .withdrawn = route.service.state { true } else { false }
+            switch deployments.judge(route.id, now: .now, isWithdrawn: isWithdrawn) {
+            case .doNothing: break
+            case .hold:
+                log(
+                    route, .warning,
+                    "\(route.planned.instance) is held on probation: too few requests to judge it; "
+                        + "'chanserv promote' or 'chanserv rollback' ends it")
+            case .settle: settle(route, "\(route.planned.instance) has passed its probation")
+            case .rollBack(let reason): rollBack(route, because: reason)
+            }
+        }
+    }
+
+    private func settle(_ route: RunningRoute, _ text: String) {
+        deployments.end(route.id)
+        publish(isNewGeneration: false) { _ in .now + route.planned.options.drain }
+        log(route, .notice, text)
+    }
+
+    private func rollBack(_ route: RunningRoute, because reason: Probation.Reason) {
+        guard let index = running.firstIndex(where: { $0.id == route.id }),
+            let version = deployments.rollBack(route.id, route.planned, because: reason, now: .now)
+        else { return }
+        running[index].planned.instance = version
+        publish { _ in .now + route.planned.options.drain }
+        route.service.update(
+            configuration: Server.Configuration(route.planned.options, log: route.log),
+            handler: table.handler(for: route.id, options: route.planned.options),
+            // The failures belong to the rejected version.
+            ignoresFailures: true)
+        log(route, .error, "rolled back from \(route.planned.instance) to \(version): \(reason)")
+    }
+
+    private func log(_ route: RunningRoute, _ level: Logger.Level, _ text: String) {
+        let vAddr = route.planned.vAddr
+        logger.log(level: level, "route '\(vAddr)': \(text)", metadata: ["route": "\(vAddr)"])
+    }
+
+    /// Ends the probation of a route by an operator's decision, see ``PluginHost/rollBack(_:)`` and
+    /// ``PluginHost/promote(_:)``.
+    ///
+    /// - Returns: the version that serves the route now.
+    func endProbation(of vAddr: String, rollsBack: Bool) throws(RouteError) -> InstanceKey {
+        let route = try route(vAddr)
+        if isReloading { throw RouteError(.reloading, vAddr) }
+        guard let trial = deployments.trials[route.id] else { throw RouteError(.noProbation, vAddr) }
+        guard rollsBack else {
+            settle(route, "\(route.planned.instance) was promoted by an operator")
+            return route.planned.instance
+        }
+        rollBack(route, because: .operatorDecision)
+        return trial.comparison.standby.key
     }
 
     // MARK: - Drain and enable
@@ -328,15 +457,17 @@ package actor RouteSet {
     var status: Status {
         var seen: Set<InstanceID> = []
         let current = running.compactMap { instances[$0.planned.instance] }.filter { seen.insert($0.id).inserted }
+        let standbys = instances.values.filter { !seen.contains($0.id) }.sorted { $0.id < $1.id }
         let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
         return Status(
             generation: generation,
             requestsByGeneration: table.open.countByGeneration.sorted { $0.key < $1.key }.map {
                 HostStatus.Generation(generation: $0.key, requests: $0.value)
             },
-            routes: running.map(HostStatus.Route.init),
-            plugins: current.map { HostStatus.Plugin($0, in: table.open, isDraining: false) }
-                + draining.map { HostStatus.Plugin($0, in: table.open, isDraining: true) })
+            routes: running.map { HostStatus.Route($0, deploy: HostStatus.Deploy($0, deployments)) },
+            plugins: current.map { HostStatus.Plugin($0, in: table.open, .current) }
+                + standbys.map { HostStatus.Plugin($0, in: table.open, .standby) }
+                + draining.map { HostStatus.Plugin($0, in: table.open, .draining) })
     }
 
     /// The vAddrs that are drained or draining, in the order of the file.
@@ -399,8 +530,9 @@ package actor RouteSet {
         let later = deadline + .seconds(1)
         for route in running { remove(route, deadline: later, reason: reason) }
         running = []
+        deployments = Deployments()
+        judging?.cancel()
         publish(reason: reason) { _ in later }
-        instances = [:]
         for drain in drains.values { drain.cancel() }
         drains = [:]
 
