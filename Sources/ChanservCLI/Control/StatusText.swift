@@ -96,8 +96,8 @@ enum StatusText {
             + plugins.map { plugin in
                 [
                     "\(plugin.plugin.visible)@\(plugin.digest.prefix(8))", plugin.version.visible,
-                    plugin.draining ? "old" : plugin.standby ? "standby" : "current", "\(plugin.callsOpen) / \(plugin.callsTotal)",
-                    "\(plugin.sourcesOpen)", "\(plugin.frames)", "\(plugin.overstays)",
+                    plugin.draining ? "old" : plugin.standby ? "standby" : "current",
+                    "\(plugin.callsOpen) / \(plugin.callsTotal)", "\(plugin.sourcesOpen)", "\(plugin.frames)", "\(plugin.overstays)",
                 ]
             }
     }

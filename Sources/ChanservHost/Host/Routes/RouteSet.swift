@@ -31,10 +31,8 @@ package actor RouteSet {
     private var judging: Task<Void, Never>?
     /// Whether a reload is running that is no dry run.
     private var isReloading = false
-    /// Instances that no route uses, until they are destroyed.
-    private var retiring: [InstanceID: (instance: RunningInstance, task: Task<Void, Never>)] = [:]
-    /// Removed routes, until their requests have ended.
-    private var leaving: [RouteID: Task<Void, Never>] = [:]
+    /// The removed routes and instances.
+    private let departures: Departures
     /// The running drains, by route.
     private var drains: [RouteID: Task<DrainOutcome, Never>] = [:]
     private var isStopping = false
@@ -42,6 +40,7 @@ package actor RouteSet {
 
     init(open: OpenRequests, factory: InstanceFactory, notifier: ServiceNotifier, logger: Logger) {
         table = ServingTable(open: open)
+        departures = Departures(from: table)
         self.factory = factory
         self.notifier = notifier
         self.logger = logger
@@ -229,7 +228,11 @@ package actor RouteSet {
                 ignoresFailures: repointed.contains(route.planned.vAddr))
         }
         for vAddr in plan.remove.map(\.vAddr) {
-            if let route = before[vAddr] { remove(route, deadline: .now + route.planned.options.drain) }
+            if let route = before[vAddr] {
+                departures.remove(
+                    route, deadline: .now + route.planned.options.drain,
+                    reason: "the route was removed and its time to drain is over", logger: logger)
+            }
         }
     }
 
@@ -238,7 +241,7 @@ package actor RouteSet {
     ///
     /// - Parameters:
     ///   - isNewGeneration: `false` if no route and no current instance has changed.
-    ///   - reason: see ``retire(_:deadline:reason:)``.
+    ///   - reason: see ``Departures/retire(_:deadline:reason:logger:)``.
     ///   - deadline: the time at which the open requests of a retired instance are cancelled.
     private func publish(
         isNewGeneration: Bool = true, reason: String? = nil, deadline: (InstanceKey) -> ContinuousClock.Instant
@@ -252,46 +255,14 @@ package actor RouteSet {
         let gone = table.publish(Dictionary(uniqueKeysWithValues: mapping), isNewGeneration: isNewGeneration)
         let used = Set(planned.map(\.instance)).union(deployments.standbys)
         instances = instances.filter { used.contains($0.key) }
-        for instance in gone { retire(instance, deadline: deadline(instance.key), reason: reason) }
+        for instance in gone {
+            departures.retire(instance, deadline: deadline(instance.key), reason: reason, logger: logger)
+        }
     }
 
     /// Returns the drain time of each running instance: the longest of its routes.
     private func drainTimes() -> [InstanceKey: Duration] {
         Dictionary(running.map { ($0.planned.instance, $0.planned.options.drain) }, uniquingKeysWith: max)
-    }
-
-    /// Withdraws a route at once and lets its requests end until `deadline`.
-    ///
-    /// - Parameter reason: the error that clients get whose requests are cancelled.
-    private func remove(
-        _ route: RunningRoute, deadline: ContinuousClock.Instant,
-        reason: String = "the route was removed and its time to drain is over"
-    ) {
-        route.service.stopAccepting()
-        leaving[route.id] = Task {
-            let left = await route.service.drain(until: deadline, reason: reason)
-            if left > 0 {
-                logger.warning("route '\(route.planned.vAddr)': \(left) cancelled requests have not ended")
-            }
-            table.left(route.id)
-            route.log.detach()
-            leaving[route.id] = nil
-        }
-    }
-
-    /// Destroys an instance that no current route uses, after its last request has ended. That is shortly after
-    /// `deadline` at the latest. Every instance that was current ends here.
-    ///
-    /// - Parameter reason: the error that clients get whose requests are cancelled. `nil`: the plugin was replaced.
-    private func retire(_ instance: RunningInstance, deadline: ContinuousClock.Instant, reason: String?) {
-        let task = Task {
-            // Routes that are being unbound may still lead requests to it.
-            _ = await instance.released.wait(until: deadline)
-            let end = await instance.plugin.retire(instance.id, in: table.open, deadline: deadline, reason: reason)
-            logger.debug("instance \(instance.key) retired", metadata: ["result": "\(end)"])
-            retiring[instance.id] = nil
-        }
-        retiring[instance.id] = (instance, task)
     }
 
     // MARK: - Probation
@@ -445,29 +416,15 @@ package actor RouteSet {
 
     // MARK: - Status
 
-    /// The routes and instances of a host at one moment, see ``HostStatus``.
-    struct Status {
-        var generation: UInt64
-        var requestsByGeneration: [HostStatus.Generation]
-        var routes: [HostStatus.Route]
-        var plugins: [HostStatus.Plugin]
-    }
-
     /// A snapshot of the routes and instances.
-    var status: Status {
+    var status: RouteSetStatus {
         var seen: Set<InstanceID> = []
         let current = running.compactMap { instances[$0.planned.instance] }.filter { seen.insert($0.id).inserted }
         let standbys = instances.values.filter { !seen.contains($0.id) }.sorted { $0.id < $1.id }
-        let draining = retiring.sorted { $0.key < $1.key }.map(\.value.instance)
-        return Status(
-            generation: generation,
-            requestsByGeneration: table.open.countByGeneration.sorted { $0.key < $1.key }.map {
-                HostStatus.Generation(generation: $0.key, requests: $0.value)
-            },
+        return RouteSetStatus(
+            generation: generation, open: table.open,
             routes: running.map { HostStatus.Route($0, deploy: HostStatus.Deploy($0, deployments)) },
-            plugins: current.map { HostStatus.Plugin($0, in: table.open, .current) }
-                + standbys.map { HostStatus.Plugin($0, in: table.open, .standby) }
-                + draining.map { HostStatus.Plugin($0, in: table.open, .draining) })
+            current: current, standbys: standbys, draining: departures.instances)
     }
 
     /// The vAddrs that are drained or draining, in the order of the file.
@@ -528,7 +485,7 @@ package actor RouteSet {
         let reason = "the host stopped and its time to drain is over"
         // At the deadline the requests are first counted, and then cancelled with these tasks.
         let later = deadline + .seconds(1)
-        for route in running { remove(route, deadline: later, reason: reason) }
+        for route in running { departures.remove(route, deadline: later, reason: reason, logger: logger) }
         running = []
         deployments = Deployments()
         judging?.cancel()
@@ -536,21 +493,8 @@ package actor RouteSet {
         for drain in drains.values { drain.cancel() }
         drains = [:]
 
-        // Drains of earlier reloads may have later deadlines.
-        let ends = leaving.values + retiring.values.map(\.task)
-        await withTaskGroup { group in
-            for end in ends { group.addTask { await end.value } }
-            let deadlineTask = Task {
-                do { try await Task.sleep(until: deadline, clock: .continuous) } catch {}
-                if let drain { reportCancelled(isEarly: .now < deadline, drain: drain) }
-                for end in ends { end.cancel() }
-            }
-            await withTaskCancellationHandler {
-                await group.waitForAll()
-            } onCancel: {
-                deadlineTask.cancel()
-            }
-            deadlineTask.cancel()
+        await departures.wait(until: deadline) { isEarly in
+            if let drain { await self.reportCancelled(isEarly: isEarly, drain: drain) }
         }
     }
 
