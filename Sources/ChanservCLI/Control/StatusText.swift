@@ -97,7 +97,8 @@ enum StatusText {
                 [
                     "\(plugin.plugin.visible)@\(plugin.digest.prefix(8))", plugin.version.visible,
                     plugin.draining ? "old" : plugin.standby ? "standby" : "current",
-                    "\(plugin.callsOpen) / \(plugin.callsTotal)", "\(plugin.sourcesOpen)", "\(plugin.frames)", "\(plugin.overstays)",
+                    "\(plugin.callsOpen) / \(plugin.callsTotal)", "\(plugin.sourcesOpen)", "\(plugin.frames)",
+                    "\(plugin.overstays)",
                 ]
             }
     }
