@@ -228,7 +228,8 @@ extension EndToEnd {
             try await Self.serving(configuration) { host in
                 try Self.deploy(CandidatePlugin(version: 2), on: host)
                 let held = try await Self.command("reload", "--wait", on: host)
-                #expect(held.code == 75 && held.errors.contains("is held on probation: too few requests"), "\(held.errors)")
+                #expect(
+                    held.code == 75 && held.errors.contains("is held on probation: too few requests"), "\(held.errors)")
                 try await Self.underLoad(on: host) { load in
                     _ = try await host.process.errorLine(with: "has passed its probation")
                     try Self.deploy(CandidatePlugin(version: 3), on: host)

@@ -338,7 +338,8 @@ extension HostStatus.Deploy {
     init?(_ route: RunningRoute, _ deployments: Deployments) {
         if let record = deployments.records[route.id] {
             self.init(
-                state: record.probation.state == .held ? .held : .probation, version: route.planned.instance.description,
+                state: record.probation.state == .held ? .held : .probation,
+                version: route.planned.instance.description,
                 previous: record.comparison.standby.key.description,
                 sinceMilliseconds: record.began.duration(to: .now).wholeMilliseconds,
                 results: Results(record.comparison.new.tally), previousResults: Results(record.comparison.old.tally))

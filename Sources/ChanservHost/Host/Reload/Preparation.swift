@@ -68,7 +68,9 @@ struct Preparation: Sendable {
                 config: route.configuration.json,
                 threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
-            if !running.contains(key), leftOut[route.vAddr] != key, !(wanted[route.plugin] ?? []).contains(where: { $0.key == key }) {
+            if !running.contains(key), leftOut[route.vAddr] != key,
+                !(wanted[route.plugin] ?? []).contains(where: { $0.key == key })
+            {
                 wanted[route.plugin, default: []].append((key, route))
             }
         }
