@@ -11,9 +11,11 @@
 #include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -184,15 +186,91 @@ static inline int chanserv_epoll_wait(int epoll, uint64_t numbers[32]) {
     return count;
 }
 
+/* The environment of this process. */
+static inline char *const *chanserv_environment(void) {
+    extern char **environ;
+    return environ;
+}
+
+/* Maximum number of descriptors in one message: SCM_MAX_FD of Linux. */
+enum { chanserv_message_descriptors = 253 };
+
+/* Sends bytes and up to `chanserv_message_descriptors` descriptors over a Unix socket. Returns the number of bytes. */
+static inline ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, const int descriptors[],
+                                                int count) {
+    union {
+        char bytes[CMSG_SPACE(chanserv_message_descriptors * sizeof(int))];
+        struct cmsghdr aligned;
+    } control;
+    struct iovec data = {(void *)bytes, size};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    if (count < 0 || count > chanserv_message_descriptors) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (count > 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+        memcpy(CMSG_DATA(header), descriptors, (size_t)count * sizeof(int));
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+/*
+ * Receives bytes and descriptors, which are close-on-exec, over a Unix socket. Returns the number of bytes. Stores the
+ * descriptors, and their number in `count`. Fails with EMSGSIZE, and closes all of them, if the system has dropped some:
+ * there were too many, or this process has no free descriptor.
+ */
+static inline ssize_t chanserv_receive_descriptors(int socket, void *bytes, size_t size,
+                                                   int descriptors[chanserv_message_descriptors], int *count) {
+    union {
+        char bytes[CMSG_SPACE(chanserv_message_descriptors * sizeof(int))];
+        struct cmsghdr aligned;
+    } control;
+    struct iovec data = {bytes, size};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    *count = 0;
+    ssize_t received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (received < 0) return received;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        int here = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        if (here > chanserv_message_descriptors - *count) here = chanserv_message_descriptors - *count;
+        memcpy(descriptors + *count, CMSG_DATA(header), (size_t)here * sizeof(int));
+        *count += here;
+    }
+    if (message.msg_flags & MSG_CTRUNC) {
+        for (int index = 0; index < *count; index++) close(descriptors[index]);
+        *count = 0;
+        errno = EMSGSIZE;
+        return -1;
+    }
+    return received;
+}
+
 /*
  * The first call of a program. If this process is the init process of its PID namespace, as in a container, a child
  * continues as the program. This process then passes signals on to the child, reaps the orphans of the namespace, which
  * have no other parent, and ends as the child ends. Returns in the child, and in a process that is not init.
  *
- * The child gets its own process group and the terminal, so that Ctrl-C reaches it once.
+ * The child gets its own process group and the terminal, so that Ctrl-C reaches it once. Returns whether this process is
+ * that child.
  */
-static inline void chanserv_leave_init(void) {
-    if (getpid() != 1) return;
+static inline int chanserv_leave_init(void) {
+    if (getpid() != 1) return 0;
     sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
@@ -205,7 +283,7 @@ static inline void chanserv_leave_init(void) {
             chanserv_die_with_parent(SIGKILL);
         }
         sigprocmask(SIG_SETMASK, &before, (sigset_t *)0);
-        return;
+        return child == 0;
     }
     for (;;) {
         siginfo_t information;

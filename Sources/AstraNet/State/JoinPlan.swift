@@ -207,6 +207,27 @@ package struct JoinPlan {
         return (address, failed(address, now: now, jitter: jitter))
     }
 
+    /// The least age of a link after which GOAWAY causes an immediate attempt: 1 s, in nanoseconds. A peer that sends
+    /// GOAWAY on each new link is joined with pauses.
+    private static let settledAge: UInt64 = 1_000_000_000
+
+    /// Handles GOAWAY on a link: another process accepts links at its address. The address is joined again, and the
+    /// plan forgets the link, which ends when it has no streams.
+    ///
+    /// - Parameter age: the time since the link was dialled, in nanoseconds.
+    /// - Returns: whether the address is joined again. It is not if only a host behind a router announced it, because
+    ///   the new process is another host.
+    package mutating func goesAway(_ link: LinkID, age: UInt64, now: UInt64, jitter: Double) -> Bool {
+        guard let (address, state) = addressStates.first(where: { $0.value.phase == .linked(link) }), !state.isFollowed
+        else { return false }
+        if age >= Self.settledAge {
+            addressStates[address]?.phase = .waiting(until: now)
+        } else {
+            failed(address, now: now, jitter: jitter)
+        }
+        return true
+    }
+
     /// Handles the loss of the last link to `host`.
     package mutating func hostLost(_ host: HostID, now: UInt64) {
         for (address, state) in addressStates where state.phase == .covered(host) {

@@ -1,0 +1,122 @@
+internal import NIOConcurrencyHelpers
+public import NIOCore
+
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
+extension Node {
+    /// Listens at an address and accepts links there.
+    ///
+    /// - Parameters:
+    ///   - host: a DNS name or an IP address.
+    ///   - port: the TCP port; 0 for any free port.
+    /// - Returns: the address at which the node listens.
+    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the error of
+    ///   the operating system in the message; or with code `closed` if the node is shut down.
+    @discardableResult
+    public func listen(host: String, port: Int) async throws(AstraNetError) -> SocketAddress {
+        try await listen(host: host, port: port) { _ in nil }
+    }
+
+    /// Listens as ``listen(host:port:)`` does, with a socket that another process has bound.
+    ///
+    /// - Parameter adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
+    ///   bind a new one.
+    @discardableResult
+    package func listen(
+        host: String, port: Int, adopting: (SocketAddress) -> CInt?
+    ) async throws(AstraNetError) -> SocketAddress {
+        let core = core
+        let network = core.surroundings.network
+        let server: any Channel
+        let requested: SocketAddress
+        do {
+            requested = try await network.addresses(of: host, port: port, on: core.timers).get()[0]
+            let makeLink: @Sendable (any Channel) -> EventLoopFuture<Void> = { channel in
+                core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
+            }
+            if let descriptor = adopting(requested) {
+                server = try await SocketNetwork.adopt(descriptor, on: core.group, initializer: makeLink).get()
+            } else {
+                server = try await network.listen(at: requested, on: core.group, initializer: makeLink).get()
+            }
+            let accepting = server
+            let log = core.log
+            let name = accepting.localAddress?.printed ?? "\(host):\(port)"
+            try await accepting.eventLoop.submit {
+                try accepting.pipeline.syncOperations.addHandler(AcceptHandler(name: name, log: log))
+            }.get()
+        } catch {
+            throw AstraNetError(
+                SocketNetwork.listenFailure(error),
+                "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
+        }
+        servers.withLockedValue { $0.append(server) }
+        if core.directory.isClosed {
+            server.close(promise: nil)
+            throw AstraNetError(.closed, "cannot listen on \(host):\(port): the node is closed")
+        }
+        let address = server.localAddress ?? requested
+        core.listens(at: address.ipAddress ?? host, port: address.port ?? port)
+        return address
+    }
+
+    // MARK: - Replacement by another process
+
+    /// Returns duplicates of the listening sockets, in the order of the calls of ``listen(host:port:)``. They are
+    /// close-on-exec, and the caller owns them.
+    ///
+    /// - Throws: ``AstraNetError`` with code `closed` if a socket is closed, or `limitReached` if the process has no
+    ///   free descriptor.
+    package func duplicateListeners() async throws(AstraNetError) -> [CInt] {
+        var descriptors: [CInt] = []
+        for server in servers.withLockedValue({ $0 }) {
+            do {
+                descriptors.append(try await Self.duplicate(server))
+            } catch {
+                for descriptor in descriptors { close(descriptor) }
+                throw error as? AstraNetError ?? AstraNetError(.closed, SocketNetwork.reason(error))
+            }
+        }
+        return descriptors
+    }
+
+    private static func duplicate(_ server: any Channel) async throws -> CInt {
+        try await server.eventLoop.submit {
+            let duplicate = try server.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
+                fcntl($0, F_DUPFD_CLOEXEC, 3)
+            }
+            guard let duplicate else { throw AstraNetError(.closed, "the listening socket is closed") }
+            guard duplicate >= 0 else {
+                throw AstraNetError(
+                    .limitReached, "cannot duplicate a listening socket: \(String(cString: strerror(errno)))")
+            }
+            return duplicate
+        }.get()
+    }
+
+    /// Stops listening, and tells the nodes that have dialled this one to join its address again (GOAWAY,
+    /// `docs/protocol.md` §3). Links and services stay.
+    package func goAway() async {
+        await stopListening()
+        for link in core.directory.goAway() { link.sendGoAway() }
+    }
+
+    /// Closes each link that other nodes have dialled as soon as it has had no streams for 3 s.
+    package func closeIdleLinks() {
+        for link in core.directory.links where !link.isDialled { link.retire() }
+    }
+
+    func stopListening() async {
+        let servers = servers.withLockedValue { servers in
+            defer { servers = [] }
+            return servers
+        }
+        for server in servers { await Self.closed(server) }
+    }
+}
