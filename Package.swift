@@ -99,6 +99,8 @@ let package = Package(
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         // What Linux has for holding processes, which Swift cannot call.
         .systemLibrary(name: "CProcess"),
+        // Descriptors in messages of Unix sockets, whose macros Swift cannot call.
+        .target(name: "CSocket", cSettings: strictC),
         .target(name: "HostConfiguration", dependencies: ["CYAML"], swiftSettings: strict),
         // The host's side of the plugin ABI: the getters of the ABI read a plugin's part of the configuration.
         .target(
@@ -119,8 +121,8 @@ let package = Package(
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CProcess", "HostConfiguration", "PluginRuntime", logging,
-                nioConcurrency, nioCore, nioPosix,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "CProcess", "CSocket", "HostConfiguration", "PluginRuntime",
+                logging, nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.

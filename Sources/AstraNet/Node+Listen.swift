@@ -77,27 +77,16 @@ extension Node {
         var descriptors: [CInt] = []
         for server in servers.withLockedValue({ $0 }) {
             do {
-                descriptors.append(try await Self.duplicate(server))
+                guard let descriptor = try await server.duplicateDescriptor() else {
+                    throw AstraNetError(.closed, "a listening socket is closed")
+                }
+                descriptors.append(descriptor)
             } catch {
                 for descriptor in descriptors { close(descriptor) }
                 throw error as? AstraNetError ?? AstraNetError(.closed, SocketNetwork.reason(error))
             }
         }
         return descriptors
-    }
-
-    private static func duplicate(_ server: any Channel) async throws -> CInt {
-        try await server.eventLoop.submit {
-            let duplicate = try server.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
-                fcntl($0, F_DUPFD_CLOEXEC, 3)
-            }
-            guard let duplicate else { throw AstraNetError(.closed, "the listening socket is closed") }
-            guard duplicate >= 0 else {
-                throw AstraNetError(
-                    .limitReached, "cannot duplicate a listening socket: \(String(cString: strerror(errno)))")
-            }
-            return duplicate
-        }.get()
     }
 
     /// Stops listening, and tells the nodes that have dialled this one to join its address again (GOAWAY,

@@ -11,11 +11,9 @@
 #include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -190,75 +188,6 @@ static inline int chanserv_epoll_wait(int epoll, uint64_t numbers[32]) {
 static inline char *const *chanserv_environment(void) {
     extern char **environ;
     return environ;
-}
-
-/* Maximum number of descriptors in one message: SCM_MAX_FD of Linux. */
-enum { chanserv_message_descriptors = 253 };
-
-/* Sends bytes and up to `chanserv_message_descriptors` descriptors over a Unix socket. Returns the number of bytes. */
-static inline ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, const int descriptors[],
-                                                int count) {
-    union {
-        char bytes[CMSG_SPACE(chanserv_message_descriptors * sizeof(int))];
-        struct cmsghdr aligned;
-    } control;
-    struct iovec data = {(void *)bytes, size};
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    if (count < 0 || count > chanserv_message_descriptors) {
-        errno = EINVAL;
-        return -1;
-    }
-    if (count > 0) {
-        memset(&control, 0, sizeof control);
-        message.msg_control = control.bytes;
-        message.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
-        memcpy(CMSG_DATA(header), descriptors, (size_t)count * sizeof(int));
-    }
-    return sendmsg(socket, &message, MSG_NOSIGNAL);
-}
-
-/*
- * Receives bytes and descriptors, which are close-on-exec, over a Unix socket. Returns the number of bytes. Stores the
- * descriptors, and their number in `count`. Fails with EMSGSIZE, and closes all of them, if the system has dropped some:
- * there were too many, or this process has no free descriptor.
- */
-static inline ssize_t chanserv_receive_descriptors(int socket, void *bytes, size_t size,
-                                                   int descriptors[chanserv_message_descriptors], int *count) {
-    union {
-        char bytes[CMSG_SPACE(chanserv_message_descriptors * sizeof(int))];
-        struct cmsghdr aligned;
-    } control;
-    struct iovec data = {bytes, size};
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
-    *count = 0;
-    ssize_t received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-    if (received < 0) return received;
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
-        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-        int here = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        if (here > chanserv_message_descriptors - *count) here = chanserv_message_descriptors - *count;
-        memcpy(descriptors + *count, CMSG_DATA(header), (size_t)here * sizeof(int));
-        *count += here;
-    }
-    if (message.msg_flags & MSG_CTRUNC) {
-        for (int index = 0; index < *count; index++) close(descriptors[index]);
-        *count = 0;
-        errno = EMSGSIZE;
-        return -1;
-    }
-    return received;
 }
 
 /*

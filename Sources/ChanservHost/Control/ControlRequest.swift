@@ -17,6 +17,12 @@ package enum ControlRequest: Sendable, Hashable {
     case drain(String)
     /// Return a vAddr to the mesh.
     case enable(String)
+    /// Start a new process that takes over.
+    case upgrade
+    /// Send the listening sockets to the process that takes over.
+    case listeners(version: Int)
+    /// Let the requests end and exit, because the client's process serves.
+    case handOver
 
     /// Maximum length of a line in bytes, without the line break.
     package static let longestLine = 16 << 10
@@ -62,6 +68,9 @@ package enum ControlRequest: Sendable, Hashable {
             if dryRun { fields.dryRun = true }
         case .drain(let vAddr): (fields.command, fields.vAddr) = ("drain", vAddr)
         case .enable(let vAddr): (fields.command, fields.vAddr) = ("enable", vAddr)
+        case .upgrade: fields.command = "upgrade"
+        case .listeners(let version): (fields.command, fields.version) = ("listeners", version)
+        case .handOver: fields.command = "hand_over"
         }
         return ControlJSON.line(fields)
     }
@@ -84,6 +93,7 @@ package enum ControlRequest: Sendable, Hashable {
         var id: UInt64?
         var reason: String?
         var dryRun: Bool?
+        var version: Int?
 
         enum CodingKeys: String, CodingKey, CaseIterable {
             case command
@@ -92,10 +102,12 @@ package enum ControlRequest: Sendable, Hashable {
             case interval = "interval_ms"
             case id, reason
             case dryRun = "dry_run"
+            case version
         }
 
         enum Command: String, CaseIterable {
-            case status, requests, links, cancel, reload, drain, enable
+            case status, requests, links, cancel, reload, drain, enable, upgrade, listeners
+            case handOver = "hand_over"
 
             /// The keys that the command accepts besides `command`.
             var keys: Set<CodingKeys> {
@@ -106,6 +118,8 @@ package enum ControlRequest: Sendable, Hashable {
                 case .cancel: [.id, .reason]
                 case .reload: [.dryRun]
                 case .drain, .enable: [.vAddr]
+                case .listeners: [.version]
+                case .upgrade, .handOver: []
                 }
             }
         }
@@ -130,6 +144,7 @@ package enum ControlRequest: Sendable, Hashable {
             id = try container.decodeIfPresent(UInt64.self, forKey: .id)
             reason = try container.decodeIfPresent(String.self, forKey: .reason)
             dryRun = try container.decodeIfPresent(Bool.self, forKey: .dryRun)
+            version = try container.decodeIfPresent(Int.self, forKey: .version)
         }
 
         mutating func setWatch(_ interval: Duration?) {
@@ -142,7 +157,7 @@ package enum ControlRequest: Sendable, Hashable {
         private var presentKeys: [CodingKeys] {
             let keys: [CodingKeys: Bool] = [
                 .vAddr: vAddr != nil, .watch: watch != nil, .interval: interval != nil, .id: id != nil,
-                .reason: reason != nil, .dryRun: dryRun != nil,
+                .reason: reason != nil, .dryRun: dryRun != nil, .version: version != nil,
             ]
             return CodingKeys.allCases.filter { keys[$0] == true }
         }
@@ -163,12 +178,15 @@ package enum ControlRequest: Sendable, Hashable {
             case .reload: return .reload(dryRun: dryRun ?? false)
             case .drain: return .drain(try requiredVAddr())
             case .enable: return .enable(try requiredVAddr())
+            case .upgrade: return .upgrade
+            case .listeners: return .listeners(version: try requiredVersion())
+            case .handOver: return .handOver
             }
         }
 
         /// Returns the error for a key that belongs to another command.
         private func misplaced(_ key: CodingKeys) -> ControlError {
-            if key == .vAddr, ["status", "links", "reload"].contains(command) {
+            if key == .vAddr, ["status", "links", "reload", "upgrade"].contains(command) {
                 return ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
             }
             let acceptingCommands = Command.allCases.filter { $0.keys.contains(key) }.map { "'\($0.rawValue)'" }
@@ -202,6 +220,11 @@ package enum ControlRequest: Sendable, Hashable {
                     .badRequest, "'reason' has from 1 to \(ControlRequest.reasonLengths.upperBound) bytes")
             }
             return reason
+        }
+
+        private func requiredVersion() throws(ControlError) -> Int {
+            guard let version else { throw ControlError(.badRequest, "'listeners' needs the key 'version'") }
+            return version
         }
 
         private func optionalVAddr() throws(ControlError) -> String? {
@@ -252,6 +275,8 @@ package struct ControlError: Error, Sendable, Hashable, Codable {
         case forbidden
         /// The host is stopping.
         case stopping
+        /// The host cannot be replaced now; the message says why.
+        case refused
     }
 
     package var code: Code

@@ -23,10 +23,17 @@ extension PluginHost {
         let deadline = ContinuousClock.now + drain
         stopping = (.now, drain)
         let time = ValueGrammar.text(drain)
-        logger.info("stopping: no new requests, up to \(time) for running ones")
-        manager?.tell(.stopping(status: "stopping: up to \(time) for requests that run"))
+        if let successor = replacement.machine.successor {
+            // The service manager knows the other process as the service, so it is not told about this end.
+            logger.info("process \(successor) serves now; up to \(time) for the requests that run here")
+            await waitForClientsToMove(until: deadline)
+        } else {
+            logger.info("stopping: no new requests, up to \(time) for running ones")
+            manager?.tell(.stopping(status: "stopping: up to \(time) for requests that run"))
+        }
         // Before the wait for the reload, so that no new request is accepted meanwhile.
         for route in routes { route.service.stopAccepting() }
+        if replacement.machine.successor != nil { (network as? any ReplaceableNetwork)?.closeIdleLinks() }
         if await !lastReloadEnded.wait(until: deadline) {
             logger.warning("the start or reload did not end in time: a plugin's create function does not return")
         }

@@ -75,6 +75,12 @@ public actor PluginHost {
     /// Happens when the reload that runs during the shutdown has ended.
     let lastReloadEnded = OneTimeEvent()
     let stopped = OneTimeEvent()
+    /// What this process inherits from the service manager and from the host that it replaces.
+    var inheritance = HostInheritance()
+    /// The replacement of this host by another process.
+    var replacement = HostReplacement()
+    /// Happens when another process has taken over.
+    let handedOver = OneTimeEvent()
     /// The start and the drain time of the stop in progress.
     var stopping: (began: ContinuousClock.Instant, drain: Duration)?
 
@@ -200,26 +206,6 @@ public actor PluginHost {
         return nil
     }
 
-    private func listen(_ node: HostConfiguration.Node, on network: any HostNetwork) async -> HostError? {
-        var problems: [String] = []
-        for address in node.listen {
-            do {
-                listening.append(try await network.listen(at: address))
-            } catch {
-                let place = node.listenLocations[address] ?? ConfigurationLocation(file: file)
-                problems.append("\(place): \(error)")
-            }
-        }
-        if let path = node.control {
-            do throws(ControlSocketError) {
-                control = try await ControlServer.start(at: path, host: self, threads: threads, logger: logger)
-            } catch {
-                problems.append("\(node.controlLocation ?? ConfigurationLocation(file: file)): \(error)")
-            }
-        }
-        return problems.isEmpty ? nil : HostError(.unavailable, problems)
-    }
-
     /// - Parameter dropInsOf: the configuration whose drop-ins alone are read again; `nil` to read everything.
     func readConfiguration(
         dropInsOf configuration: HostConfiguration? = nil
@@ -278,7 +264,8 @@ public actor PluginHost {
             stopping: stopping.map {
                 HostStatus.Stopping(
                     elapsedMilliseconds: $0.began.duration(to: .now).wholeMilliseconds,
-                    drainMilliseconds: $0.drain.wholeMilliseconds, requestsOpen: requests.values.reduce(0, +))
+                    drainMilliseconds: $0.drain.wholeMilliseconds, requestsOpen: requests.values.reduce(0, +),
+                    successor: replacement.machine.successor)
             })
     }
 }
