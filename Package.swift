@@ -202,7 +202,8 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "AstraNet", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "TestSupport", nioCore,
+                "AstraNet", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "ChanservHost", "TestSupport",
+                nioCore,
             ],
             exclude: ["Plugins", "Namespaces"], swiftSettings: strict),
         // Whole meshes of real nodes under a virtual clock, run by scripts/simulate.

@@ -6,8 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, const int descriptors[],
-                                                int count) {
+ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, const int descriptors[], int count) {
     union {
         char bytes[CMSG_SPACE(chanserv_message_descriptors * sizeof(int))];
         struct cmsghdr aligned;
@@ -35,7 +34,7 @@ ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, co
 }
 
 ssize_t chanserv_receive_descriptors(int socket, void *bytes, size_t size,
-                                                   int descriptors[chanserv_message_descriptors], int *count) {
+                                     int descriptors[chanserv_message_descriptors], int *count) {
     union {
         char bytes[CMSG_SPACE(chanserv_message_descriptors * sizeof(int))];
         struct cmsghdr aligned;

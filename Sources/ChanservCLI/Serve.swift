@@ -1,5 +1,6 @@
 import ArgumentParser
 import ChanservHost
+import Glibc
 import Logging
 
 /// `chanserv serve`: runs a host.
@@ -64,7 +65,11 @@ struct Serve: AsyncParsableCommand {
         await host.allowUpgrades(OwnProgram.successorLaunch(), obstacle: ProcessStart.isChildOfInit ? Self.inInit : nil)
         do throws(HostError) {
             let inheritance = HostInheritance(sockets: try SocketActivation.fromEnvironment(), takesOver: takeOver)
-            try await ServeSession(host, inheritance, logger: logger, log: log, stopsWithInput: stopWithInput).run()
+            let report = reportDescriptor
+            let session = ServeSession(
+                host, inheritance, logger: logger, log: log, stopsWithInput: stopWithInput,
+                onReady: { if let report { close(report) } })
+            try await session.run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             if let reportDescriptor { SuccessorReport.write(error.problems, to: reportDescriptor) }

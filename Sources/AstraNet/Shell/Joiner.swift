@@ -96,9 +96,10 @@ package final class Joiner: Sendable {
     /// Joins the address of a link again whose peer has sent GOAWAY.
     func peerGoesAway(_ link: Link) {
         let core = link.node
+        guard let host = link.peer?.host else { return }
         let (now, jitter) = (core.now, core.jitter)
         let age = now > link.began ? now - link.began : 0
-        let joins = state.withLockedValue { $0.plan.goesAway(link.id, age: age, now: now, jitter: jitter) }
+        let joins = state.withLockedValue { $0.plan.goesAway(link.id, to: host, age: age, now: now, jitter: jitter) }
         guard joins else { return }
         core.log.info(
             "the peer goes away, joining its address again",

@@ -14,8 +14,7 @@
 enum { chanserv_message_descriptors = 253 };
 
 /* Sends bytes and up to `chanserv_message_descriptors` descriptors over a Unix socket. Returns the number of bytes. */
-ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, const int descriptors[],
-                                                int count);
+ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, const int descriptors[], int count);
 
 /*
  * Receives bytes and descriptors, which are close-on-exec, over a Unix socket. Returns the number of bytes. Stores the
@@ -23,7 +22,7 @@ ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, co
  * there were too many, or this process has no free descriptor.
  */
 ssize_t chanserv_receive_descriptors(int socket, void *bytes, size_t size,
-                                                   int descriptors[chanserv_message_descriptors], int *count);
+                                     int descriptors[chanserv_message_descriptors], int *count);
 
 /* Stores the process and the user at the other end of a Unix socket. Returns 0. */
 int chanserv_peer(int socket, pid_t *process, uid_t *user);

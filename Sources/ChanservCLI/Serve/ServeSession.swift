@@ -20,6 +20,7 @@ struct ServeSession {
     private let logger: Logger
     private let log: LogWriter
     private let stopsWithInput: Bool
+    private let onReady: @Sendable () -> Void
 
     /// - Parameters:
     ///   - inheritance: what the process inherits from others.
@@ -27,15 +28,17 @@ struct ServeSession {
     ///   - log: is flushed before a forced exit.
     ///   - stopsWithInput: whether the end of standard input stops the host like SIGTERM. Set by a parent process that
     ///     the host must not outlive.
+    ///   - onReady: called when the host has started. Does nothing by default.
     init(
         _ host: PluginHost, _ inheritance: HostInheritance = HostInheritance(), logger: Logger, log: LogWriter,
-        stopsWithInput: Bool = false
+        stopsWithInput: Bool = false, onReady: @escaping @Sendable () -> Void = {}
     ) {
         self.host = host
         self.inheritance = inheritance
         self.logger = logger
         self.log = log
         self.stopsWithInput = stopsWithInput
+        self.onReady = onReady
     }
 
     /// Serves until a stop signal arrives, also during the start, or another process has taken over. Returns after the
@@ -86,6 +89,7 @@ struct ServeSession {
         let start = Task { () -> Result<Void, HostError> in
             do throws(HostError) {
                 try await host.start(inheriting: inheritance)
+                onReady()
                 return .success(())
             } catch {
                 eventContinuation.finish()
