@@ -15,7 +15,8 @@ extension EndToEnd {
             if kind == "SOCK_STREAM": s.listen()
             with open(folder + "/template.yaml") as template, open(folder + "/chanserv.yaml", "w") as out:
                 out.write(template.read().replace("PORT", str(s.getsockname()[1])))
-            os.dup2(s.fileno(), 3)
+            if s.fileno() != 3: os.dup2(s.fileno(), 3)
+            os.set_inheritable(3, True)
             os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="mesh", LISTEN_PID=pid or str(os.getpid()))
             os.execv(sys.argv[5], sys.argv[5:])
             """

@@ -42,8 +42,12 @@ final class Replacements: Sendable {
     @discardableResult
     func upgrade() async throws -> pid_t {
         let exit = try await run()
+        guard exit.code == 0 else {
+            throw ChildProcess.Failure(
+                description: "the upgrade failed: \(exit.text) \(exit.errors)\nThe log of the hosts:\n"
+                    + host.process.errorsSoFar.suffix(10_000))
+        }
         let pid = try Self.outcome(exit).pid
-        try #require(exit.code == 0, "\(exit.text) \(exit.errors)")
         add(pid)
         return pid
     }
