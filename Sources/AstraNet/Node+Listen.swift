@@ -23,7 +23,8 @@ extension Node {
         try await listen(host: host, port: port) { _ in nil }
     }
 
-    /// Listens as ``listen(host:port:)`` does, with a socket that another process has bound.
+    /// Listens as ``listen(host:port:)`` does, with a socket that another process has bound. The node accepts
+    /// connections at such a socket after ``startAccepting()``.
     ///
     /// - Parameter adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
     ///   bind a new one.
@@ -89,9 +90,45 @@ extension Node {
         return descriptors
     }
 
+    /// Accepts connections at the sockets that other processes have bound.
+    ///
+    /// Of two processes with the same socket only one may accept. The system wakes both for each connection, and a
+    /// debug build of NIO ends a process that finds no connection then.
+    package func startAccepting() async {
+        await setAccepting(true)
+    }
+
+    private func setAccepting(_ isAccepting: Bool) async {
+        for server in servers.withLockedValue({ $0 }) {
+            do {
+                try await server.setOption(.autoRead, value: isAccepting).get()
+            } catch {
+                // The socket is closed, because the node is shut down.
+            }
+        }
+    }
+
+    /// Waits until connections that were accepted before the call are set up.
+    ///
+    /// NIO sets a connection up on its own event loop, and then returns to that of the listening socket. If the socket
+    /// was closed meanwhile, it closes the connection.
+    private func waitForAcceptedConnections() async {
+        for _ in 0..<2 {
+            for loop in core.group.makeIterator() {
+                do {
+                    try await loop.submit {}.get()
+                } catch {
+                    // The event loop has ended, and its connections with it.
+                }
+            }
+        }
+    }
+
     /// Stops listening, and tells the nodes that have dialled this one to join its address again (GOAWAY,
     /// `docs/protocol.md` §3). Links and services stay.
     package func goAway() async {
+        await setAccepting(false)
+        await waitForAcceptedConnections()
         await stopListening()
         for link in core.directory.goAway() { link.sendGoAway() }
     }

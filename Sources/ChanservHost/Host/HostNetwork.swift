@@ -91,6 +91,10 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
         Array(zip(listened.withLockedValue { $0 }, try await node.duplicateListeners()))
     }
 
+    package func startAccepting() async {
+        await node.startAccepting()
+    }
+
     package func goAway() async {
         await node.goAway()
     }

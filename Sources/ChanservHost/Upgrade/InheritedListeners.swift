@@ -38,11 +38,6 @@ package final class InheritedListeners: Sendable {
         sockets.withLockedValue { $0 += more }
     }
 
-    /// Whether a socket has this address in the configuration of its host.
-    func contains(_ address: HostAddress) -> Bool {
-        sockets.withLockedValue { $0.contains { $0.configured == address } }
-    }
-
     /// Removes and returns the descriptor of a socket for an address of the configuration; `nil` if there is none.
     ///
     /// An address with port 0 matches a socket that had the same address in the configuration of its host.

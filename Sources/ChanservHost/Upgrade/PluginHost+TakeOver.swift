@@ -3,8 +3,12 @@ internal import Logging
 
 /// The network of a host that can be replaced by another process.
 package protocol ReplaceableNetwork: HostNetwork {
-    /// Listens as ``HostNetwork/listen(at:)`` does. Uses the inherited socket for the address, if there is one.
+    /// Listens as ``HostNetwork/listen(at:)`` does. Uses the inherited socket for the address, if there is one, and
+    /// accepts connections there after ``startAccepting()``.
     func listen(at address: HostAddress, inheriting sockets: InheritedListeners) async throws -> HostAddress
+
+    /// Accepts connections at inherited sockets.
+    func startAccepting() async
 
     /// Duplicates of the listening sockets, in the order in which they were opened. The caller owns the descriptors.
     func duplicateListeners() async throws -> [(address: HostAddress, descriptor: Int32)]
@@ -51,12 +55,13 @@ extension PluginHost {
                 switch error.kind {
                 case .refused: problems.append(error.description)
                 case .lost:
-                    // This host accepts connections, so it serves. If the other one gets the request later, it stops.
+                    // The other host may get the request later, and then stops. So this one must serve.
                     isConfirmed = false
                     logger.warning("\(error); this host serves")
                 }
             }
         }
+        if problems.isEmpty { await (network as? any ReplaceableNetwork)?.startAccepting() }
         if let path = node.control, predecessor == nil || problems.isEmpty {
             do throws(ControlSocketError) {
                 control = try await ControlServer.start(
@@ -71,32 +76,23 @@ extension PluginHost {
         return problems.isEmpty ? nil : HostError(.unavailable, problems)
     }
 
-    /// Listens at all addresses.
-    ///
-    /// Sockets of the other host come last: it loses no connection if another address cannot be used.
+    /// Listens at all addresses, without accepting connections at inherited sockets.
     private func listen(
         _ node: HostConfiguration.Node, on network: any HostNetwork, _ inherited: InheritedListeners
     ) async -> [String] {
         var problems: [String] = []
-        var bound = [HostAddress?](repeating: nil, count: node.listen.count)
-        let (own, taken) = node.listen.indices.reduce(into: ([Int](), [Int]())) { order, index in
-            if inherited.contains(node.listen[index]) { order.1.append(index) } else { order.0.append(index) }
-        }
-        for index in own + taken {
-            let address = node.listen[index]
-            if !problems.isEmpty, inherited.contains(address) { break }
+        for address in node.listen {
             do {
                 if let network = network as? any ReplaceableNetwork {
-                    bound[index] = try await network.listen(at: address, inheriting: inherited)
+                    listening.append(try await network.listen(at: address, inheriting: inherited))
                 } else {
-                    bound[index] = try await network.listen(at: address)
+                    listening.append(try await network.listen(at: address))
                 }
             } catch {
                 let place = node.listenLocations[address] ?? ConfigurationLocation(file: file)
                 problems.append("\(place): \(error)")
             }
         }
-        listening = bound.compactMap { $0 }
         return problems
     }
 

@@ -110,7 +110,8 @@ extension PluginHost {
         return listeners
     }
 
-    /// Stops accepting connections, because the process `pid` accepts them.
+    /// Stops accepting connections, because the process `pid` is ready to accept them. Connections that arrive in
+    /// between wait in the queue of the socket, which both processes have.
     func handOver(to pid: Int32) async throws(ControlError) -> HandOverReport {
         let network = try replaceableNetwork()
         // The process may have been killed after it sent the request.

@@ -76,7 +76,8 @@ package struct Predecessor: Sendable {
         return sockets
     }
 
-    /// Tells the host that this process accepts connections, so that the host lets its requests end and exits.
+    /// Tells the host that this process is ready to accept connections. The host stops to accept them before it answers,
+    /// lets its requests end, and exits.
     ///
     /// - Returns: the id of the host's process.
     package func handOver() throws(TakeOverError) -> Int32 {

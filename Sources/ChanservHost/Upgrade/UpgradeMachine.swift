@@ -1,7 +1,7 @@
 /// State machine of the replacement of a host by another process, in the host that is replaced.
 ///
 /// A process that takes over first asks for the listening sockets, which changes nothing. It asks for the hand-over
-/// when it accepts connections, and from then on this host lets its requests end.
+/// when it is ready to accept connections. From then on this host accepts none, and lets its requests end.
 package struct UpgradeMachine: Sendable, Hashable {
     package enum Phase: Sendable, Hashable {
         case serving

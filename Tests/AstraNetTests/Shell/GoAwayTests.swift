@@ -21,6 +21,7 @@ import Testing
         }
         #expect(adopted == address)
         await old.goAway()
+        await new.startAccepting()
 
         // The old node still offers the service: the client prefers the new one as soon as it is linked.
         try await eventually { client.services.count == 2 }

@@ -31,7 +31,12 @@ final class Replacements: Sendable {
     ) async throws {
         try await ServedHost.serving(configuration) { host in
             let replacements = Replacements(host)
-            try await body(host, replacements)
+            do {
+                try await body(host, replacements)
+            } catch {
+                print("the log of the hosts:\n\(host.process.errorsSoFar)")
+                throw error
+            }
             withExtendedLifetime(replacements) {}
         }
     }
@@ -43,9 +48,7 @@ final class Replacements: Sendable {
     func upgrade() async throws -> pid_t {
         let exit = try await run()
         guard exit.code == 0 else {
-            throw ChildProcess.Failure(
-                description: "the upgrade failed: \(exit.text) \(exit.errors)\nThe log of the hosts:\n"
-                    + host.process.errorsSoFar.suffix(10_000))
+            throw ChildProcess.Failure(description: "the upgrade failed: \(exit.text) \(exit.errors)")
         }
         let pid = try Self.outcome(exit).pid
         add(pid)

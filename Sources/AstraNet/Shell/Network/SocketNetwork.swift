@@ -92,12 +92,14 @@ package struct SocketNetwork: LinkNetwork {
             .bind(to: address)
     }
 
-    /// Accepts connections at a socket that is bound and listens already.
+    /// Makes a channel of a socket that is bound and listens already. It accepts connections when its option `autoRead`
+    /// is set.
     static func adopt(
         _ descriptor: CInt, on group: any EventLoopGroup,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
-        server(on: group, initializer).withBoundSocket(descriptor).flatMapThrowing { channel in
+        let bootstrap = server(on: group, initializer).serverChannelOption(.autoRead, value: false)
+        return bootstrap.withBoundSocket(descriptor).flatMapThrowing { channel in
             // NIO has set its default of 128.
             try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { setBacklog($0, backlog) }
             return channel
