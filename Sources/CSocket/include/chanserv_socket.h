@@ -18,8 +18,8 @@ ssize_t chanserv_send_descriptors(int socket, const void *bytes, size_t size, co
 
 /*
  * Receives bytes and descriptors, which are close-on-exec, over a Unix socket. Returns the number of bytes. Stores the
- * descriptors, and their number in `count`. Fails with EMSGSIZE, and closes all of them, if the system has dropped some:
- * there were too many, or this process has no free descriptor.
+ * descriptors, and their number in `count`. Fails with EMSGSIZE, and closes all of them, if the system has dropped
+ * some: there were too many, or this process has no free descriptor.
  */
 ssize_t chanserv_receive_descriptors(int socket, void *bytes, size_t size,
                                      int descriptors[chanserv_message_descriptors], int *count);

@@ -134,7 +134,9 @@ struct ControlConnection: Sendable {
                 let changed = try await host.enable(vAddr)
                 try await send(EnableAnswer.result(EnableReport(vaddr: vAddr, changed: changed)))
             case .upgrade:
-                let outcome = try await waiting(for: Task { await host.upgrade() }) { UpgradeAnswer.progress(Nothing()) }
+                let outcome = try await waiting(for: Task { await host.upgrade() }) {
+                    UpgradeAnswer.progress(Nothing())
+                }
                 try await send(UpgradeAnswer.result(outcome))
             case .listeners(let version):
                 try await sendListeners(version)

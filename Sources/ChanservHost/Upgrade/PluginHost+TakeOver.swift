@@ -66,7 +66,7 @@ extension PluginHost {
             do throws(ControlSocketError) {
                 control = try await ControlServer.start(
                     at: path, host: self, threads: threads, logger: logger, replacesListener: !isConfirmed)
-            } catch where predecessor != nil {
+            } catch  where predecessor != nil {
                 // The other host has stopped to accept connections already.
                 logger.error("\(error); 'chanserv reload' and the other commands do not work until a restart")
             } catch {

@@ -53,7 +53,8 @@ extension PluginHost {
 
     private func startSuccessor() async -> UpgradeOutcome {
         func failed(_ reasons: [String], _ exitCode: Int32? = nil) -> UpgradeOutcome {
-            UpgradeOutcome(.failed, pid: replacement.machine.successor ?? getpid(), reasons: reasons, exitCode: exitCode)
+            UpgradeOutcome(
+                .failed, pid: replacement.machine.successor ?? getpid(), reasons: reasons, exitCode: exitCode)
         }
         if machine.isStopping, replacement.machine.successor == nil { return failed(["the host is stopping"]) }
         guard let launch = replacement.launch, replacement.obstacle == nil else {

@@ -135,7 +135,9 @@ package struct Predecessor: Sendable {
             var wait = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
             let ready = poll(&wait, 1, Int32(left.rounded(.up)))
             if ready < 0, errno == EINTR { continue }
-            guard ready > 0 else { throw error(.lost, "it did not answer within \(ValueGrammar.text(Self.answerTime))") }
+            guard ready > 0 else {
+                throw error(.lost, "it did not answer within \(ValueGrammar.text(Self.answerTime))")
+            }
             var count: Int32 = 0
             let size = chanserv_receive_descriptors(descriptor, &part, part.count, &received, &count)
             if size < 0, errno == EINTR { continue }
@@ -155,6 +157,7 @@ package struct Predecessor: Sendable {
 
     private func error(_ kind: TakeOverError.Kind, _ reason: String) -> TakeOverError {
         TakeOverError(
-            kind: kind, description: "cannot take over from the host with the control socket \(quoted(path)): \(reason)")
+            kind: kind, description: "cannot take over from the host with the control socket \(quoted(path)): \(reason)"
+        )
     }
 }

@@ -31,7 +31,8 @@ package struct SocketActivation: Sendable, Hashable {
         }
         guard count > 0 else { return nil }
         self.count = count
-        names = variables["LISTEN_FDNAMES"]?.split(separator: ":", omittingEmptySubsequences: false).map(String.init) ?? []
+        names =
+            variables["LISTEN_FDNAMES"]?.split(separator: ":", omittingEmptySubsequences: false).map(String.init) ?? []
     }
 
     /// Returns the sockets that the service manager passes, and removes the variables from the environment, so that

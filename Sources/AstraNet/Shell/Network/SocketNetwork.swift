@@ -101,7 +101,9 @@ package struct SocketNetwork: LinkNetwork {
         let bootstrap = server(on: group, initializer).serverChannelOption(.autoRead, value: false)
         return bootstrap.withBoundSocket(descriptor).flatMapThrowing { channel in
             // NIO has set its default of 128.
-            try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) { setBacklog($0, backlog) }
+            try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
+                setBacklog($0, backlog)
+            }
             return channel
         }
     }

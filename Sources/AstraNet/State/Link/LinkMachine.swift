@@ -352,7 +352,8 @@ struct LinkMachine: Hashable, Sendable {
         let verdict = keepAlive.check(now: now)
         if case .close(let reason) = verdict { return close(reason) }
         if idleSinceRetired >= Self.idleTicks {
-            return drain(AstraNetError(.closed, "the link was replaced and is not used"), deadline: now + Self.drainTime)
+            return drain(
+                AstraNetError(.closed, "the link was replaced and is not used"), deadline: now + Self.drainTime)
         }
         return verdict == .sendPing ? .sendPing : .doNothing
     }
