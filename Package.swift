@@ -78,19 +78,24 @@ let package = Package(
         .target(
             name: "ChanservExec", dependencies: ["CChanservPlugin", "ChanservPlugin", "CProcess"], path: "Plugins/Exec",
             swiftSettings: strict),
+        // Error messages and UTF-8, for the samples in C.
+        .target(
+            name: "CPluginSupport", dependencies: ["CChanservPlugin"], path: "Plugins/Support", publicHeadersPath: ".",
+            cSettings: strictC),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .target(
-            name: "ChanservFiles", dependencies: ["CChanservPlugin", "CZlib", "CZstd"], path: "Plugins/Files",
-            publicHeadersPath: ".", cSettings: strictC + [.headerSearchPath(".")],
+            name: "ChanservFiles", dependencies: ["CChanservPlugin", "CPluginSupport", "CZlib", "CZstd"],
+            path: "Plugins/Files", publicHeadersPath: ".", cSettings: strictC + [.headerSearchPath(".")],
             linkerSettings: [.linkedLibrary("z"), .linkedLibrary("zstd")]),
         .target(
             name: "ChanservLoad", dependencies: ["CChanservPlugin"], path: "Plugins/Load", publicHeadersPath: ".",
             cSettings: strictC),
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .target(
-            name: "ChanservSQLite", dependencies: ["CChanservPlugin", "CSQLite"], path: "Plugins/SQLite",
-            publicHeadersPath: ".", cSettings: strictC, linkerSettings: [.linkedLibrary("sqlite3")]),
+            name: "ChanservSQLite", dependencies: ["CChanservPlugin", "CPluginSupport", "CSQLite"],
+            path: "Plugins/SQLite", publicHeadersPath: ".", cSettings: strictC,
+            linkerSettings: [.linkedLibrary("sqlite3")]),
         .target(
             name: "ChanservTicker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
             swiftSettings: strict),

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "configuration.h"
 
-#include "support/fail.h"
+#include "fail.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 
 #include "chanserv_plugin.h"
 #include "folders/root.h"
-#include "following/watcher.h"
+#include "following/watching/watcher.h"
 #include "reading/reader.h"
 #include "request/options.h"
 

@@ -61,7 +61,7 @@ extension Node {
             // The node may have received bytes that were sent to it. They must not be sent to another one.
             let isSent = isEager && request.first.readableBytes > 0
             // Taken before the wait, because it decides how long this offer may take to answer.
-            let mayRepeat = isSent && !isOnly && request.takeRepeat?() == true
+            let mayRepeat = isSent && !isOnly && request.repeats?.take() == true
             do {
                 try stream.queueFirst(request.first)
                 do throws(AstraNetError) {
@@ -79,7 +79,7 @@ extension Node {
                         deadline: deadline)
                 }
                 core.directory.forgive(offer.address)
-                if mayRepeat { request.returnRepeat?() }
+                if mayRepeat { request.repeats?.giveBack() }
                 return stream
             } catch {
                 stream.close()
@@ -89,7 +89,7 @@ extension Node {
                 guard let error = error as? AstraNetError, core.isAhead(deadline) else { throw error }
                 switch error.code {
                 case .refused:
-                    if mayRepeat { request.returnRepeat?() }
+                    if mayRepeat { request.repeats?.giveBack() }
                     if error.message == PushCookies.wrongCookie, hasCookie {
                         // The server has restarted and has not processed the request. The link has already dropped the
                         // cookie.
@@ -110,7 +110,8 @@ extension Node {
     }
 
     /// Waits until a node answers a DIAL without bytes. Ends the wait early while other offers can be tried, also those
-    /// that arrive during the wait.
+    /// that arrive during the wait. It is not inlined, so that the frame of ``dial(_:_:deadline:)`` stays small.
+    @inline(never)
     private nonisolated(nonsending) func waitUntilOpen(
         _ stream: MeshStream, others: () -> Bool, deadline: ContinuousClock.Instant
     ) async throws {
@@ -202,13 +203,13 @@ extension NodeCore {
                 nonce: surroundings.random(), maximumSources: UInt16(sources), window: UInt32(Self.pushWindow))
             stream.grantPush(grant, reserved: reserved)
         }
-        var context = request.context
-        context.cookie = cookie
+        var block = DialBlock(cookie: cookie)
+        block.texts = request.texts
         if let end = request.deadline {
             let left = surroundings.now().duration(to: end) / .milliseconds(1)
-            context.deadlineMilliseconds = UInt32(max(0, min(left, Double(UInt32.max))))
+            block.deadlineMilliseconds = UInt32(max(0, min(left, Double(UInt32.max))))
         }
-        if !context.isEmpty { stream.setContext(context) }
+        if !block.isEmpty { stream.setContext(block) }
         return (stream, isEager, cookie != nil)
     }
 }

@@ -1,5 +1,6 @@
 internal import NIOConcurrencyHelpers
 public import NIOCore
+internal import Synchronization
 
 #if canImport(Glibc)
     internal import Glibc
@@ -124,8 +125,8 @@ extension Node {
         }
     }
 
-    /// Stops listening, and tells the nodes that have dialled this one to join its address again (GOAWAY,
-    /// `docs/protocol.md` §3). Links and services stay.
+    /// Stops listening, and sends GOAWAY over all links (`docs/protocol.md` §3): nodes that have dialled this one join
+    /// its address again, and all prefer other links. Links and services stay.
     package func goAway() async {
         await setAccepting(false)
         await waitForAcceptedConnections()
@@ -133,9 +134,21 @@ extension Node {
         for link in core.directory.goAway() { link.sendGoAway() }
     }
 
-    /// Closes each link that other nodes have dialled as soon as it has had no streams for 3 s.
+    /// Closes each link as soon as it has had no streams for 3 s.
     package func closeIdleLinks() {
-        for link in core.directory.links where !link.isDialled { link.retire() }
+        for link in core.directory.links { link.retire() }
+    }
+
+    /// Waits while links are open over which this node has forwarded streams, because it does not know whether the
+    /// streams still exist. Peers close such links when they have no streams. A cancellation ends the wait.
+    package func waitForForwardedStreams(until deadline: ContinuousClock.Instant) async {
+        while core.directory.links.contains(where: { $0.hasForwarded.load(ordering: .relaxed) }), .now < deadline {
+            do {
+                try await Task.sleep(until: min(deadline, .now + .milliseconds(100)), clock: .continuous)
+            } catch {
+                return
+            }
+        }
     }
 
     func stopListening() async {

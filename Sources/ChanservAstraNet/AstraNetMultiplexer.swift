@@ -43,15 +43,12 @@ public struct AstraNetMultiplexer: Multiplexer {
         _ name: String, _ options: DialOptions, deadline: ContinuousClock.Instant
     ) async throws -> (connection: any Connection, isSent: Bool) {
         let isSent = options.first.readableBytes <= Self.longestFirst
-        var request = DialRequest(
+        let request = DialRequest(
             bucket: options.bucket, first: isSent ? options.first : ByteBuffer(),
-            context: DialBlock(
+            texts: DialBlock.Texts.of(
                 meta: options.context.meta, bucket: options.context.bucket, traceParent: options.context.traceParent),
-            deadline: options.context.deadline, maximumPushedSources: options.maximumPushedSources)
-        if let repeats = options.repeats {
-            request.takeRepeat = { repeats.take() }
-            request.returnRepeat = { repeats.giveBack() }
-        }
+            deadline: options.context.deadline, maximumPushedSources: options.maximumPushedSources,
+            repeats: options.repeats)
         do {
             return (try await node.dial(name, request, deadline: deadline), isSent)
         } catch let error as AstraNetError {
@@ -98,6 +95,8 @@ public struct AstraNetMultiplexer: Multiplexer {
 }
 
 extension Listener: Binding {}
+
+extension RepeatBudget: DialRepeats {}
 
 /// Forwards the events of a stream to a connection delegate.
 private final class StreamEvents: StreamDelegate {

@@ -23,7 +23,7 @@ struct Router: AsyncParsableCommand {
 
             EXAMPLES
               chanserv router --listen 0.0.0.0:10000
-              chanserv router --listen 10.0.0.1:10000 '[::1]:10000'
+              chanserv router --name router-1 --listen 10.0.0.1:10000 '[::1]:10000'
               chanserv router --listen 0.0.0.0:10000 \\
                 --join other.example.org:10000
             """)
@@ -49,6 +49,14 @@ struct Router: AsyncParsableCommand {
         transform: utf8Text)
     var environment = ""
 
+    @Option(
+        help: ArgumentHelp("The name of the router in 'chanserv mesh', 'links' and its log lines.", valueName: "name"),
+        transform: { name in
+            if let problem = NodeName.problem(with: name) { throw ValidationError(problem) }
+            return name
+        })
+    var name: String?
+
     @Option(help: ArgumentHelp("The lowest level to log.", valueName: "level"))
     var logLevel = Logger.Level.info
 
@@ -58,9 +66,11 @@ struct Router: AsyncParsableCommand {
     func run() async throws {
         let log = LineLogHandler.bootstrapSecondary(level: logLevel, format: logFormat)
         defer { log.flush() }
-        let logger = Logger(label: "chanserv")
+        var logger = Logger(label: "chanserv")
+        if let name { logger[metadataKey: "node"] = "\(name)" }
         var node = HostConfiguration.Node()
         node.role = .router
+        node.name = name
         node.listen = listen
         node.join = join
         node.environment = environment.isEmpty ? nil : environment

@@ -62,7 +62,8 @@ struct Serve: AsyncParsableCommand {
         let host = PluginHost(
             configurationFile: config, logger: logger, program: OwnProgram.path,
             manager: ServiceManager.fromEnvironment(logger: logger), accessLogFormat: logFormat.accessLog)
-        await host.allowUpgrades(OwnProgram.successorLaunch(), obstacle: ProcessStart.isChildOfInit ? Self.inInit : nil)
+        await host.replacement.allowUpgrades(
+            OwnProgram.successorLaunch(), obstacle: ProcessStart.isChildOfInit ? Self.inInit : nil)
         do throws(HostError) {
             let inheritance = HostInheritance(sockets: try SocketActivation.fromEnvironment(), takesOver: takeOver)
             let report = reportDescriptor

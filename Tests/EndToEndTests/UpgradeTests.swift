@@ -94,6 +94,53 @@ extension EndToEnd {
             }
         }
 
+        @Test func `streams through a router go on while it is replaced, and new requests take the new one`() async throws {
+            let routing = Replacements.configuration.replacingOccurrences(of: "listen:", with: "role: router, listen:")
+            try await Replacements.serving(routing) { router, replacements in
+                let behind = ServedHost.drill.replacingOccurrences(
+                    of: ":0}", with: ":0, join: \"\(router.address)\"}"
+                ).replacingOccurrences(of: "vaddr: drill", with: "vaddr: far")
+                try await ServedHost.serving(behind) { _ in
+                    let client = try await TestClient(port: router.port, keepsJoined: true, staysBehindRouter: true)
+                    var held = try await client.begun("far", "count 2000 8000")
+                    let old = try ProcessEnds([router.process.pid])
+                    try await replacements.upgrade()
+                    // The host and the client join the new router. A request then takes it.
+                    var idleLinks = 0
+                    while idleLinks == 0 {
+                        let answer = try await client.frames("far", "count 1 4")
+                        try #require(answer.count == 1)
+                        idleLinks = client.node.linkList.count { $0.streams == 0 }
+                    }
+                    #expect(try version(of: try await held[0].all(), count: 2000, size: 8000) == 0)
+                    #expect(await old.left() == [])
+                    #expect(try await client.frames("far", "count 1 4").count == 1)
+                    await client.close()
+                }
+            }
+        }
+
+        @Test func `a host that is replaced serves its streams through a router to the end`() async throws {
+            let router = try ChanservCommand.start("router", "--listen", "127.0.0.1:0")
+            defer { router.end() }
+            let ready = try await router.errorLine(with: "ready: listening on")
+            let port = try #require(ready.firstMatch(of: #/127\.0\.0\.1:(\d+)/#).flatMap { Int($0.1) })
+            let joined = Replacements.configuration.replacingOccurrences(
+                of: "control:", with: "join: \"127.0.0.1:\(port)\", control:")
+            try await Replacements.serving(joined) { host, replacements in
+                let client = try await TestClient(port: port, keepsJoined: true, staysBehindRouter: true)
+                var held = try await client.begun("drill", "count 2000 8000")
+                let old = try ProcessEnds([host.process.pid])
+                try DrillPlugin.write(version: 1, to: host.folder.file("drill.so"))
+                try await replacements.upgrade()
+                try await eventually { try await client.report("drill", "stats")["version"] == 1 }
+                #expect(try version(of: try await held[0].all(), count: 2000, size: 8000) == 0)
+                #expect(await old.left() == [])
+                #expect(try await client.report("drill", "stats")["version"] == 1)
+                await client.close()
+            }
+        }
+
         @Test func `a process that an operator starts takes over`() async throws {
             try await Replacements.serving { host, replacements in
                 let other = try ChanservCommand.start("serve", "--take-over", "--config", host.configurationFile)

@@ -183,12 +183,12 @@ private func with(_ more: String) -> String {
         (
             "[]",
             "1:11: expected a mapping with the defaults "
-                + "(compression, timeouts, error_mass, drain, batch_size, limits, "
+                + "(compression, timeouts, error_mass, drain, batch_size, limits, deploy, "
                 + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment), found a list"
         ),
         (
             "{vaddr: a}",
-            "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, "
+            "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, deploy, "
                 + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment)"
         ),
         ("{compression: 'true'}", "1:25: expected true or false, found the text 'true'"),

@@ -1,5 +1,6 @@
 import Foundation
 import PluginRuntime
+import TestSupport
 import Testing
 
 @Suite("Loading plugins", .timeLimit(.minutes(1)))
@@ -17,30 +18,19 @@ struct PluginLoadingTests {
     ///
     /// - Returns: the error, or `accepted`.
     private func refusal(_ host: ProbeHost, _ change: String) async throws -> String {
-        let source = """
-            #include <stdlib.h>
-            #include "chanserv_plugin.h"
-            static chanserv_status create(const chanserv_host *h, const chanserv_config *c, chanserv_instance **i,
-                                          chanserv_error *e) { (void)h; (void)c; (void)e; *i = (void *)1; return 0; }
-            static void destroy(chanserv_instance *i) { (void)i; }
-            static chanserv_status open_call(chanserv_instance *i, const chanserv_request *r, chanserv_call **c,
-                                             chanserv_error *e) { (void)i; (void)r; (void)c; (void)e; return -3; }
-            static chanserv_status sources(chanserv_call *c, chanserv_source_sink *s, chanserv_error *e) {
-                (void)c; (void)s; (void)e; return 2; }
-            static void on_call(chanserv_call *c) { (void)c; }
-            static chanserv_status frames(chanserv_source *c, chanserv_frame_sink *s, chanserv_error *e) {
-                (void)c; (void)s; (void)e; return 2; }
-            static void on_source(chanserv_source *c) { (void)c; }
-            static chanserv_plugin plugin = {
-                CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, "name", "1",
-                create, destroy, open_call, sources, on_call, on_call, frames, on_source, on_source,
-            };
-            CHANSERV_EXPORT const chanserv_plugin *CHANSERV_ENTRY(void) {
-                chanserv_plugin *descriptor = &plugin;
-                \(change);
-                return descriptor;
-            }
-            """
+        let source =
+            stubFunctions + """
+                #include <stdlib.h>
+                static chanserv_plugin plugin = {
+                    CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, "name", "1",
+                    STUB_FUNCTIONS,
+                };
+                CHANSERV_EXPORT const chanserv_plugin *CHANSERV_ENTRY(void) {
+                    chanserv_plugin *descriptor = &plugin;
+                    \(change);
+                    return descriptor;
+                }
+                """
         let path = host.folder.file("refused.so")
         try CompiledPlugin.compile(source, to: path)
         let error = await failure(host, path)

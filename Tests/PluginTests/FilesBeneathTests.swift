@@ -14,17 +14,20 @@ import Testing
     private static func build(_ definition: String) throws -> chanserv_plugin {
         let project = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
-        let folder = project.appending(path: "Plugins/Files")
-        let sources = try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".c") }
+        let folders = ["Plugins/Files", "Plugins/Support"].map { project.appending(path: $0) }
+        let sources = try folders.flatMap { folder in
+            try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".c") }
+                .map { folder.appending(path: $0).path }
+        }
         let library = FileManager.default.temporaryDirectory.appending(path: "lib\(definition)-\(getpid()).so")
         defer { unlink(library.path) }
         let compiler = Process()
         compiler.executableURL = URL(filePath: "/usr/bin/env")
         compiler.arguments =
             [
-                "clang", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-D\(definition)", "-I",
-                folder.path, "-I", project.appending(path: "Sources/CChanservPlugin/include").path, "-o", library.path,
-            ] + sources.map { folder.appending(path: $0).path } + ["-lz", "-lzstd"]
+                "clang", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-D\(definition)", "-o", library.path,
+                "-I", project.appending(path: "Sources/CChanservPlugin/include").path,
+            ] + folders.flatMap { ["-I", $0.path] } + sources + ["-lz", "-lzstd"]
         try compiler.run()
         compiler.waitUntilExit()
         guard compiler.terminationStatus == 0 else { throw Failure("clang failed") }

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "folders/root.h"
 
-#include "support/fail.h"
+#include "fail.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 #define _GNU_SOURCE
 #include "folders/walk.h"
 
+#include "fail.h"
 #include "folders/beneath.h"
 #include "folders/names.h"
-#include "support/fail.h"
 
 #include <dirent.h>
 #include <errno.h>

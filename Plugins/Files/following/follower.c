@@ -1,9 +1,9 @@
 #define _GNU_SOURCE
 #include "following/follower.h"
 
-#include "following/tracker.h"
-#include "following/watcher_state.h"
-#include "support/fail.h"
+#include "fail.h"
+#include "following/tracking/tracker.h"
+#include "following/watching/watcher_state.h"
 
 #include <errno.h>
 #include <inttypes.h>

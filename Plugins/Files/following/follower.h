@@ -5,7 +5,7 @@
 #include "chanserv_plugin.h"
 #include "folders/root.h"
 #include "following/position.h"
-#include "following/watcher.h"
+#include "following/watching/watcher.h"
 #include "reading/reader.h"
 
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* Matches a name with one component. Takes at most (length of the pattern) × (length of the name) steps. */
 #define _GNU_SOURCE
 #include "patterns/glob.h"
-#include "support/utf8.h"
+#include "utf8.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
 #include "patterns/glob.h"
 
-#include "support/fail.h"
-#include "support/utf8.h"
+#include "fail.h"
+#include "utf8.h"
 
 #include <limits.h>
 #include <stdlib.h>

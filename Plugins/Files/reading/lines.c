@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
+#include "fail.h"
 #include "reading/reader_parts.h"
-#include "support/fail.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
 #include "reading/reader.h"
 
+#include "fail.h"
 #include "reading/reader_parts.h"
-#include "support/fail.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 #define _GNU_SOURCE
 #include "reading/source.h"
 
+#include "fail.h"
 #include "following/follower.h"
 #include "reading/tail.h"
-#include "support/fail.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 #include "reading/tail.h"
 
-#include "support/fail.h"
+#include "fail.h"
 
 #include <errno.h>
 #include <stdint.h>

@@ -1,13 +1,13 @@
 #define _GNU_SOURCE
 #include "request/call.h"
 
+#include "fail.h"
 #include "folders/walk.h"
-#include "following/folder_watch.h"
+#include "following/watching/folder_watch.h"
 #include "patterns/glob.h"
 #include "reading/source.h"
 #include "request/header.h"
 #include "request/paths.h"
-#include "support/fail.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "request/header.h"
 
-#include "support/utf8.h"
+#include "utf8.h"
 
 #include <inttypes.h>
 #include <stdbool.h>

@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
 #include "request/options.h"
 
+#include "fail.h"
 #include "request/json.h"
-#include "support/fail.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -44,7 +44,7 @@ public struct Command: RawRepresentable, Hashable, Sendable {
     public static let discover = Command(rawValue: 195)
     /// All streams with the source host on this link are lost.
     public static let rst = Command(rawValue: 196)
-    /// The sender accepts no more streams over this link soon: the receiver joins the sender's address again.
+    /// The sender leaves this link soon: the receiver dials over other links, and joins the sender's address again.
     public static let goAway = Command(rawValue: 197)
     /// The sender reads the shared memory, so the peer may send SHARED (``SharedMemory``).
     package static let reads = Command(rawValue: 240)

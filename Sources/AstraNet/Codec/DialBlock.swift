@@ -31,7 +31,7 @@ package struct DialBlock: Hashable, Sendable {
     /// Meta tag, bucket tag and trace parent; `nil` if there is none.
     ///
     /// One reference, because a request copies its block ten times.
-    private var texts: Texts?
+    package var texts: Texts?
 
     /// Permission to push sources, as granted by the client.
     package struct Push: Hashable, Sendable {
@@ -98,13 +98,14 @@ package struct DialBlock: Hashable, Sendable {
         texts = Texts.of(meta: meta, bucket: bucket, traceParent: traceParent)
     }
 
-    private final class Texts: Hashable, Sendable {
-        let meta: String?
-        let bucket: String?
-        let traceParent: String?
+    /// The tags and the trace parent of a request.
+    package final class Texts: Hashable, Sendable {
+        package let meta: String?
+        package let bucket: String?
+        package let traceParent: String?
 
         /// Returns `nil` if there is no text. Not a failable initializer, which would allocate first.
-        static func of(meta: String?, bucket: String?, traceParent: String?) -> Texts? {
+        package static func of(meta: String?, bucket: String? = nil, traceParent: String? = nil) -> Texts? {
             if meta == nil, bucket == nil, traceParent == nil { return nil }
             return Texts(meta: meta, bucket: bucket, traceParent: traceParent)
         }
@@ -115,11 +116,11 @@ package struct DialBlock: Hashable, Sendable {
             self.traceParent = traceParent
         }
 
-        static func == (a: Texts, b: Texts) -> Bool {
+        package static func == (a: Texts, b: Texts) -> Bool {
             a === b || a.meta == b.meta && a.bucket == b.bucket && a.traceParent == b.traceParent
         }
 
-        func hash(into hasher: inout Hasher) {
+        package func hash(into hasher: inout Hasher) {
             hasher.combine(meta)
             hasher.combine(bucket)
             hasher.combine(traceParent)

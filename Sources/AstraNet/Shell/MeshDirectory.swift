@@ -14,7 +14,7 @@ package final class MeshDirectory: Sendable {
         var bound = BoundNames()
         var offers: RemoteOffers
         var isClosed = false
-        /// Whether this node has sent GOAWAY to its dialers.
+        /// Whether this node has sent GOAWAY.
         var isGoingAway = false
 
         /// Returns the result of a wait for an offer of `name`; `nil` while the wait continues.
@@ -408,16 +408,16 @@ package final class MeshDirectory: Sendable {
 
     // MARK: - End
 
-    /// Whether this node has sent GOAWAY to its dialers.
+    /// Whether this node has sent GOAWAY.
     var isGoingAway: Bool { state.withLockedValue { $0.isGoingAway } }
 
     /// Marks the node as going away.
     ///
-    /// - Returns: the links that other nodes have dialled.
+    /// - Returns: all links, including those that have not completed the handshake.
     func goAway() -> [Link] {
         state.withLockedValue { state in
             state.isGoingAway = true
-            return state.links.all.filter { !$0.isDialled }
+            return state.links.all
         }
     }
 

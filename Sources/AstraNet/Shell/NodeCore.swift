@@ -144,7 +144,7 @@ package final class NodeCore: Sendable {
     func peerGoesAway(_ link: Link) {
         guard !link.isGoingAway.exchange(true, ordering: .relaxed) else { return }
         directory.setGoingAway(link)
-        joiner.peerGoesAway(link)
+        if link.isDialled { joiner.peerGoesAway(link) }
     }
 
     private func end(_ lost: MeshDirectory.Lost) {

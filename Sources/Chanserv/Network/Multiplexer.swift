@@ -109,11 +109,18 @@ public protocol Binding: Sendable {
     /// Calls `body`, on a network thread, for each dial that the network answers before it calls `onConnection`. The
     /// text that it returns refuses the dial, so that the dialer tries another offer. The default implementation does
     /// nothing.
-    func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?)
+    func refuseDials(_ body: @escaping DialRefusal)
 }
 
+/// Returns the reason to refuse a dial; `nil` if there is none.
+///
+/// Its argument returns the address of the dialer in the network's notation, and the `ip:port` of the dialer or of the
+/// router through which it came (`nil` if the network has none). It is a function because making the texts allocates
+/// memory, and few dials are refused.
+public typealias DialRefusal = @Sendable (_ dialer: () -> (client: String, clientAddress: String?)) -> String?
+
 extension Binding {
-    public func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?) {}
+    public func refuseDials(_ body: @escaping DialRefusal) {}
 }
 
 /// Receives the events of a connection.

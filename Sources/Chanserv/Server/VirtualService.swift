@@ -342,7 +342,7 @@ public final class VirtualService: Sendable {
             self?.received(connection) ?? .refused("the service is gone")
         }
         storage.withLockedValue { $0.binding = binding }
-        binding.refuseDials { [weak self] in self?.refusalOfDial(by: $0, at: $1) }
+        binding.refuseDials { [weak self] dialer in self?.refusalOfDial(by: dialer) }
         binding.whenWithdrawn { [weak self] in
             self?.bindingFailed(ChanservError(.cancelled, "the network was shut down"))
         }
@@ -414,11 +414,12 @@ public final class VirtualService: Sendable {
     }
 
     /// Returns the reason to refuse a dial before its request can begin; `nil` if there is none.
-    private func refusalOfDial(by client: String, at clientAddress: String?) -> String? {
+    private func refusalOfDial(by dialer: () -> (client: String, clientAddress: String?)) -> String? {
         guard storage.withLockedValue({ isFull($0) }), let most = revision.configuration.maxOpenRequests else {
             return nil
         }
         let message = full(most)
+        let (client, clientAddress) = dialer()
         refused(.busy, message, client: client, clientAddress: clientAddress)
         return message
     }

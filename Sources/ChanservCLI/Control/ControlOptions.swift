@@ -78,8 +78,8 @@ struct ControlFailure: Error {
         exitCode =
             switch error.code {
             case .unknownVAddr: 64
-            case .unknownRequest: 1
-            case .busy, .forbidden, .stopping, .timeout, .refused: 69
+            case .unknownRequest, .noProbation: 1
+            case .busy, .forbidden, .stopping, .timeout, .reloading, .refused: 69
             // The host does not understand this command: the two have different versions.
             case .badRequest, .unknownCommand, .tooLong: 70
             }
@@ -103,7 +103,8 @@ extension ControlOptions {
             case .reload, .drain, .upgrade: timeout.map { .total($0) } ?? .none
             case .status(let interval), .requests(_, let interval), .links(let interval):
                 .eachAnswer(timeout ?? Self.defaultTimeout, interval: interval ?? .zero)
-            case .cancel, .enable, .listeners, .handOver: .eachAnswer(timeout ?? Self.defaultTimeout)
+            case .cancel, .enable, .rollback, .promote, .listeners, .handOver:
+                .eachAnswer(timeout ?? Self.defaultTimeout)
             }
         return try await ControlClient.ask(request, at: path, as: answer, within: limit, onProgress)
     }

@@ -13,6 +13,8 @@ enum StatusText {
         if let stop = report.stopping { text += stopping(stop) }
         if let last = report.lastReload { text += reload(last) }
         text += "\n" + TextTable.render(routes(report.routes))
+        let deploys = deploys(report.routes)
+        if deploys.count > 1 { text += "\n" + TextTable.render(deploys) }
         if !report.plugins.isEmpty { text += "\n" + TextTable.render(plugins(report.plugins)) }
         if !report.dropIns.isEmpty { text += "\n" + TextTable.render(dropIns(report.dropIns)) }
         let workers = workers(report.plugins)
@@ -71,13 +73,33 @@ enum StatusText {
         return "\(route.state.rawValue) for \(age(left))"
     }
 
+    private static func deploys(_ routes: [HostStatus.Route]) -> [[String]] {
+        [["DEPLOYMENT", "VERSION", "STATE", "SINCE", "RESULTS", "BEFORE", "RESULTS BEFORE", "REASON"]]
+            + routes.compactMap { route in
+                guard let deploy = route.deploy else { return nil }
+                return [
+                    route.vaddr.visible, deploy.version.visible, deploy.state.rawValue, age(deploy.sinceMilliseconds),
+                    results(deploy.results), deploy.previous.visible, results(deploy.previousResults),
+                    deploy.reason?.visible ?? "-",
+                ]
+            }
+    }
+
+    /// Formats results, such as `312 good, 2 failed, 1.5 ms`.
+    private static func results(_ results: HostStatus.Deploy.Results?) -> String {
+        guard let results else { return "-" }
+        let median = results.medianMilliseconds.map { ", \(($0 * 10).rounded() / 10) ms" } ?? ""
+        return "\(results.succeeded) good, \(results.failed) failed\(median)"
+    }
+
     private static func plugins(_ plugins: [HostStatus.Plugin]) -> [[String]] {
         [["PLUGIN", "VERSION", "STATE", "CALLS", "SOURCES", "FRAMES", "OVERSTAYS"]]
             + plugins.map { plugin in
                 [
                     "\(plugin.plugin.visible)@\(plugin.digest.prefix(8))", plugin.version.visible,
-                    plugin.draining ? "old" : "current", "\(plugin.callsOpen) / \(plugin.callsTotal)",
-                    "\(plugin.sourcesOpen)", "\(plugin.frames)", "\(plugin.overstays)",
+                    plugin.draining ? "old" : plugin.standby ? "standby" : "current",
+                    "\(plugin.callsOpen) / \(plugin.callsTotal)", "\(plugin.sourcesOpen)", "\(plugin.frames)",
+                    "\(plugin.overstays)",
                 ]
             }
     }

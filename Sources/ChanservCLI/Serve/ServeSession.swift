@@ -74,7 +74,7 @@ struct ServeSession {
             })
         defer { signals.cancel() }
         let replaced = Task { [host] in
-            await host.waitUntilReplaced()
+            await host.replacement.waitUntilReplaced()
             if !Task.isCancelled { eventContinuation.yield(.stop) }
         }
         defer { replaced.cancel() }
@@ -103,7 +103,7 @@ struct ServeSession {
                 // reload that arrives during the start runs after it.
                 Task { if case .success = await start.value { await host.reload() } }
             case .upgrade:
-                Task { if case .success = await start.value { _ = await host.upgrade() } }
+                Task { if case .success = await start.value { _ = await host.replacement.upgrade() } }
             case .stop:
                 await shutDown(cancellingAt: forcedExits)
                 return

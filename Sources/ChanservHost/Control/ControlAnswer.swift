@@ -19,6 +19,7 @@ package typealias CancelAnswer = ControlAnswer<Nothing, CancelReport>
 package typealias ReloadAnswer = ControlAnswer<Nothing, ReloadOutcome>
 package typealias DrainAnswer = ControlAnswer<DrainReport.Progress, DrainReport>
 package typealias EnableAnswer = ControlAnswer<Nothing, EnableReport>
+package typealias DeployAnswer = ControlAnswer<Nothing, DeployReport>
 
 /// The outcome of a drain as sent over the control socket.
 package struct DrainReport: Codable, Sendable, Hashable {
@@ -46,4 +47,11 @@ package struct EnableReport: Codable, Sendable, Hashable {
     package var vaddr: String
     /// Whether the route was withdrawn before.
     package var changed: Bool
+}
+
+/// The outcome of `rollback` and `promote` as sent over the control socket.
+package struct DeployReport: Codable, Sendable, Hashable {
+    package var vaddr: String
+    /// The version that serves the route: `quotes@9f86d081`.
+    package var version: String
 }

@@ -99,13 +99,13 @@ struct ControlConnection: Sendable {
             case .status(let interval?):
                 try await repeating(every: interval) { StatusAnswer.progress(await host.status) }
             case .requests(let vAddr, nil):
-                try await send(RequestsAnswer.result(try await report(requestsOf: vAddr)))
+                try await send(RequestsAnswer.result(try await host.routes.openRequests(of: vAddr)))
             case .requests(let vAddr, let interval?):
                 // If a reload removes the route, the watch goes on with an empty list.
-                _ = try await report(requestsOf: vAddr)
+                _ = try await host.routes.openRequests(of: vAddr)
                 try await repeating(every: interval) {
                     do throws(RouteError) {
-                        return RequestsAnswer.progress(try await report(requestsOf: vAddr))
+                        return RequestsAnswer.progress(try await host.routes.openRequests(of: vAddr))
                     } catch {
                         return RequestsAnswer.progress(RequestsReport(requests: [], total: 0))
                     }
@@ -115,26 +115,34 @@ struct ControlConnection: Sendable {
             case .links(let interval?):
                 try await repeating(every: interval) { LinksAnswer.progress(LinksReport(await host.links)) }
             case .cancel(let id, let reason):
-                guard let vAddr = await host.cancelRequest(id, reason: reason) else {
+                guard let vAddr = await host.routes.cancelRequest(id, reason: reason) else {
                     let error = ControlError(.unknownRequest, "there is no open request \(id)")
                     return try await send(CancelAnswer.error(error))
                 }
                 try await send(CancelAnswer.result(CancelReport(id: id, vaddr: vAddr)))
-            case .reload(let dryRun):
-                let reload = Task { dryRun ? await host.dryRunReload() : await host.reload() }
+            case .reload(let force, let dryRun):
+                let reload = Task {
+                    dryRun ? await host.dryRunReload(force: force) : await host.reload(force: force)
+                }
                 let outcome = try await waiting(for: reload) { ReloadAnswer.progress(Nothing()) }
                 try await send(ReloadAnswer.result(outcome))
             case .drain(let vAddr):
                 let drain = try await host.beginDrain(vAddr)
-                let outcome = try await waiting(for: drain) { DrainAnswer.progress(await host.load(of: vAddr)) }
+                let outcome = try await waiting(for: drain) { DrainAnswer.progress(await progress(ofDraining: vAddr)) }
                 let result: DrainReport.Result = outcome.result == .drained ? .drained : .givenUp
                 try await send(
                     DrainAnswer.result(DrainReport(vaddr: vAddr, result: result, cancelled: outcome.cancelled)))
             case .enable(let vAddr):
                 let changed = try await host.enable(vAddr)
                 try await send(EnableAnswer.result(EnableReport(vaddr: vAddr, changed: changed)))
+            case .rollback(let vAddr):
+                let version = try await host.rollBack(vAddr)
+                try await send(DeployAnswer.result(DeployReport(vaddr: vAddr, version: version)))
+            case .promote(let vAddr):
+                let version = try await host.promote(vAddr)
+                try await send(DeployAnswer.result(DeployReport(vaddr: vAddr, version: version)))
             case .upgrade:
-                let outcome = try await waiting(for: Task { await host.upgrade() }) {
+                let outcome = try await waiting(for: Task { await host.replacement.upgrade() }) {
                     UpgradeAnswer.progress(Nothing())
                 }
                 try await send(UpgradeAnswer.result(outcome))
@@ -142,7 +150,7 @@ struct ControlConnection: Sendable {
                 try await sendListeners(version)
             case .handOver:
                 let peer = try await PeerCredentials.of(child.channel)
-                try await send(HandOverAnswer.result(try await host.handOver(to: peer.pid)))
+                try await send(HandOverAnswer.result(try await host.replacement.handOver(to: peer.pid)))
             }
         } catch let error as RouteError {
             try await send(StatusAnswer.error(ControlError(error)))
@@ -155,7 +163,7 @@ struct ControlConnection: Sendable {
             throw ControlError(
                 .refused, "this host speaks version \(HandOver.version) of the hand-over, not \(version); restart it")
         }
-        let listeners = try await host.duplicateListeners()
+        let listeners = try await host.replacement.duplicateListeners()
         defer { for listener in listeners { close(listener.descriptor) } }
         let report = ListenersReport(pid: getpid(), addresses: listeners.map(\.address.description))
         let line = ControlJSON.line(ListenersAnswer.result(report))
@@ -171,8 +179,12 @@ struct ControlConnection: Sendable {
         guard sent else { return child.channel.close(promise: nil) }
     }
 
-    private func report(requestsOf vAddr: String?) async throws(RouteError) -> RequestsReport {
-        RequestsReport(try await host.openRequests(of: vAddr, limit: RequestsReport.longest))
+    /// Returns the open requests and sources of a route; 0 if the route does not exist any more.
+    private func progress(ofDraining vAddr: String) async -> DrainReport.Progress {
+        let counters = await host.routes.counters(of: vAddr)
+        return DrainReport.Progress(
+            requests: counters?.requestsOpen ?? 0,
+            sources: (counters?.sourcesWaiting ?? 0) + (counters?.sourcesOpen ?? 0))
     }
 
     /// Sends a new answer after each interval.
@@ -259,14 +271,4 @@ package struct PeerCredentials: Sendable {
     }
 
     package func mayCommand(hostOf user: uid_t) -> Bool { uid == user || uid == 0 }
-}
-
-extension PluginHost {
-    /// The open requests and sources of a route; 0 if the route does not exist any more.
-    fileprivate func load(of vAddr: String) -> DrainReport.Progress {
-        let counters = routes.first { $0.planned.vAddr == vAddr }?.service.counters
-        return DrainReport.Progress(
-            requests: counters?.requestsOpen ?? 0,
-            sources: (counters?.sourcesWaiting ?? 0) + (counters?.sourcesOpen ?? 0))
-    }
 }

@@ -11,12 +11,17 @@ package enum ControlRequest: Sendable, Hashable {
     case links(every: Duration?)
     /// End an open request. Its client gets the reason.
     case cancel(UInt64, reason: String?)
-    /// Reload the configuration and the plugins. A dry run only reports what a reload would do.
-    case reload(dryRun: Bool)
+    /// Reload the configuration and the plugins. A forced reload serves versions again that were rolled back. A dry run
+    /// only reports what a reload would do.
+    case reload(force: Bool = false, dryRun: Bool = false)
     /// Withdraw a vAddr and let its requests end.
     case drain(String)
     /// Return a vAddr to the mesh.
     case enable(String)
+    /// Return a vAddr on probation to the version before.
+    case rollback(String)
+    /// End the probation of a vAddr: the new version stays.
+    case promote(String)
     /// Start a new process that takes over.
     case upgrade
     /// Send the listening sockets to the process that takes over.
@@ -63,11 +68,14 @@ package enum ControlRequest: Sendable, Hashable {
             fields.command = "links"
             fields.setWatch(interval)
         case .cancel(let id, let reason): (fields.command, fields.id, fields.reason) = ("cancel", id, reason)
-        case .reload(let dryRun):
+        case .reload(let force, let dryRun):
             fields.command = "reload"
+            if force { fields.force = true }
             if dryRun { fields.dryRun = true }
         case .drain(let vAddr): (fields.command, fields.vAddr) = ("drain", vAddr)
         case .enable(let vAddr): (fields.command, fields.vAddr) = ("enable", vAddr)
+        case .rollback(let vAddr): (fields.command, fields.vAddr) = ("rollback", vAddr)
+        case .promote(let vAddr): (fields.command, fields.vAddr) = ("promote", vAddr)
         case .upgrade: fields.command = "upgrade"
         case .listeners(let version): (fields.command, fields.version) = ("listeners", version)
         case .handOver: fields.command = "hand_over"
@@ -92,6 +100,7 @@ package enum ControlRequest: Sendable, Hashable {
         var interval: Int?
         var id: UInt64?
         var reason: String?
+        var force: Bool?
         var dryRun: Bool?
         var version: Int?
 
@@ -100,13 +109,13 @@ package enum ControlRequest: Sendable, Hashable {
             case vAddr = "vaddr"
             case watch
             case interval = "interval_ms"
-            case id, reason
+            case id, reason, force
             case dryRun = "dry_run"
             case version
         }
 
         enum Command: String, CaseIterable {
-            case status, requests, links, cancel, reload, drain, enable, upgrade, listeners
+            case status, requests, links, cancel, reload, drain, enable, rollback, promote, upgrade, listeners
             case handOver = "hand_over"
 
             /// The keys that the command accepts besides `command`.
@@ -116,8 +125,8 @@ package enum ControlRequest: Sendable, Hashable {
                 case .requests: [.vAddr, .watch, .interval]
                 case .links: [.watch, .interval]
                 case .cancel: [.id, .reason]
-                case .reload: [.dryRun]
-                case .drain, .enable: [.vAddr]
+                case .reload: [.force, .dryRun]
+                case .drain, .enable, .rollback, .promote: [.vAddr]
                 case .listeners: [.version]
                 case .upgrade, .handOver: []
                 }
@@ -143,6 +152,7 @@ package enum ControlRequest: Sendable, Hashable {
             interval = try container.decodeIfPresent(Int.self, forKey: .interval)
             id = try container.decodeIfPresent(UInt64.self, forKey: .id)
             reason = try container.decodeIfPresent(String.self, forKey: .reason)
+            force = try container.decodeIfPresent(Bool.self, forKey: .force)
             dryRun = try container.decodeIfPresent(Bool.self, forKey: .dryRun)
             version = try container.decodeIfPresent(Int.self, forKey: .version)
         }
@@ -157,7 +167,7 @@ package enum ControlRequest: Sendable, Hashable {
         private var presentKeys: [CodingKeys] {
             let keys: [CodingKeys: Bool] = [
                 .vAddr: vAddr != nil, .watch: watch != nil, .interval: interval != nil, .id: id != nil,
-                .reason: reason != nil, .dryRun: dryRun != nil, .version: version != nil,
+                .reason: reason != nil, .force: force != nil, .dryRun: dryRun != nil, .version: version != nil,
             ]
             return CodingKeys.allCases.filter { keys[$0] == true }
         }
@@ -175,9 +185,11 @@ package enum ControlRequest: Sendable, Hashable {
             case .cancel:
                 guard let id else { throw ControlError(.badRequest, "'cancel' needs the key 'id'") }
                 return .cancel(id, reason: try validatedReason())
-            case .reload: return .reload(dryRun: dryRun ?? false)
+            case .reload: return .reload(force: force ?? false, dryRun: dryRun ?? false)
             case .drain: return .drain(try requiredVAddr())
             case .enable: return .enable(try requiredVAddr())
+            case .rollback: return .rollback(try requiredVAddr())
+            case .promote: return .promote(try requiredVAddr())
             case .upgrade: return .upgrade
             case .listeners: return .listeners(version: try requiredVersion())
             case .handOver: return .handOver
@@ -277,6 +289,10 @@ package struct ControlError: Error, Sendable, Hashable, Codable {
         case stopping
         /// The host cannot be replaced now; the message says why.
         case refused
+        /// A reload is running.
+        case reloading
+        /// The route is not on probation.
+        case noProbation = "no_probation"
     }
 
     package var code: Code
@@ -295,6 +311,8 @@ package struct ControlError: Error, Sendable, Hashable, Codable {
         switch error.reason {
         case .unknown(let nearest): self.init(.unknownVAddr, error.description, nearest: nearest)
         case .stopping: self.init(.stopping, error.description)
+        case .reloading: self.init(.reloading, error.description)
+        case .noProbation: self.init(.noProbation, error.description)
         }
     }
 }

@@ -53,8 +53,9 @@ package struct CancelReport: Codable, Sendable, Hashable {
 }
 
 extension RequestsReport {
-    init(_ requests: HostRequests) {
-        self.init(requests: requests.oldest.map(Request.init), total: requests.total)
+    /// - Parameter requests: all open requests, oldest first.
+    init(_ requests: [RequestScope]) {
+        self.init(requests: requests.prefix(Self.longest).map { Request($0.status) }, total: requests.count)
     }
 }
 

@@ -234,13 +234,9 @@ final class FolderWatch: @unchecked Sendable {
     }
 
     private func currentSignature() -> [String: FileSignature] {
-        guard let handle = opendir(folder.systemString) else { return [:] }
-        defer { closedir(handle) }
         var result: [String: FileSignature] = [:]
-        while let entry = readdir(handle) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
+        // If the folder cannot be read, the host reports that when it reads the drop-ins.
+        for name in (try? namesOfFolder(folder)) ?? [] {
             var status = stat()
             guard DropInNames.isConsidered(name), stat("\(folder)/\(name)".systemString, &status) == 0 else { continue }
             result[name] = FileSignature(

@@ -18,12 +18,8 @@ struct WatchedPaths: Hashable, Sendable {
         names[folder] = []
         // The folder itself may be a link, and may be removed and made again.
         addLinks(on: folder)
-        guard let handle = opendir(folder.systemString) else { return }
-        defer { closedir(handle) }
-        while let entry = readdir(handle) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
+        // If the folder cannot be read, the host reports that when it reads the drop-ins.
+        for name in (try? namesOfFolder(folder)) ?? [] {
             if DropInNames.isConsidered(name), Self.target(of: "\(folder)/\(name)") != nil {
                 addLinks(on: "\(folder)/\(name)")
             }

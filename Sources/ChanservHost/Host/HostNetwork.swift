@@ -103,6 +103,10 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
         node.closeIdleLinks()
     }
 
+    package func waitForForwardedStreams(until deadline: ContinuousClock.Instant) async {
+        await node.waitForForwardedStreams(until: deadline)
+    }
+
     package func keepJoined(_ address: HostAddress) async {
         await node.keepJoined(host: address.host, port: address.port)
     }

@@ -2,7 +2,8 @@ internal import Chanserv
 internal import Glibc
 internal import HostConfiguration
 
-/// A snapshot of what a host is doing. Its parts are read one after the other, so they may differ by a moment.
+/// A snapshot of what a host is doing. The generation, the routes and the instances are of one moment. The other parts
+/// and the counters are read one after the other, so they may differ by a moment.
 ///
 /// Its encoding is the answer to `status` on the control socket (`docs/control.md`).
 public struct HostStatus: Codable, Sendable, Hashable {
@@ -108,9 +109,11 @@ public struct HostStatus: Codable, Sendable, Hashable {
         public var bytes: Int
         public var failures: Int
         public var errorMass: Int
+        /// `nil` if the route is not on probation and no version of it was rolled back.
+        public var deploy: Deploy?
 
         enum CodingKeys: String, CodingKey {
-            case vaddr, plugin, digest, state
+            case vaddr, plugin, digest, state, deploy
             case withdrawnMilliseconds = "withdrawn_ms"
             case requestsOpen = "requests_open"
             case requestsTotal = "requests_total"
@@ -121,6 +124,52 @@ public struct HostStatus: Codable, Sendable, Hashable {
             case sourcesTotal = "sources_total"
             case frames, bytes, failures
             case errorMass = "error_mass"
+        }
+    }
+
+    /// The probation of a route, or its last rollback.
+    public struct Deploy: Codable, Sendable, Hashable {
+        public enum State: String, Codable, Sendable {
+            /// The new version serves, and the version before is ready.
+            case probation
+            /// As `probation`; its time is over, but there were too few requests to judge the new version.
+            case held
+            /// The route has returned to the version before.
+            case rolledBack = "rolled_back"
+        }
+
+        /// The results of a version since the probation began.
+        public struct Results: Codable, Sendable, Hashable {
+            public var succeeded: Int
+            public var failed: Int
+            /// The median time until the first frame; `nil` without requests.
+            public var medianMilliseconds: Double?
+
+            enum CodingKeys: String, CodingKey {
+                case succeeded, failed
+                case medianMilliseconds = "median_ms"
+            }
+        }
+
+        public var state: State
+        /// The version on probation or, with `rolled_back`, the one that was bad: `quotes@9f86d081`.
+        public var version: String
+        /// The version before.
+        public var previous: String
+        /// The time since the beginning of the probation or, with `rolled_back`, since the return.
+        public var sinceMilliseconds: Int
+        /// With `rolled_back`: why the version was bad.
+        public var reason: String?
+        /// The results of the new version; `nil` with `rolled_back`.
+        public var results: Results?
+        /// The results of the version before; `nil` with `rolled_back`.
+        public var previousResults: Results?
+
+        enum CodingKeys: String, CodingKey {
+            case state, version, previous
+            case sinceMilliseconds = "since_ms"
+            case reason, results
+            case previousResults = "previous_results"
         }
     }
 
@@ -138,6 +187,8 @@ public struct HostStatus: Codable, Sendable, Hashable {
         /// JSON as text.
         public var config: String
         public var draining: Bool
+        /// Whether a route on probation can return to the instance, and no other route uses it.
+        public var standby: Bool
         public var callsOpen: Int
         public var callsTotal: Int
         public var sourcesOpen: Int
@@ -147,7 +198,7 @@ public struct HostStatus: Codable, Sendable, Hashable {
         public var workers: [Worker]
 
         enum CodingKeys: String, CodingKey {
-            case plugin, version, digest, config, draining
+            case plugin, version, digest, config, draining, standby
             case callsOpen = "calls_open"
             case callsTotal = "calls_total"
             case sourcesOpen = "sources_open"
@@ -237,7 +288,7 @@ public struct HostStatus: Codable, Sendable, Hashable {
 }
 
 extension HostStatus.Route {
-    init(_ route: RunningRoute) {
+    init(_ route: RunningRoute, deploy: HostStatus.Deploy?) {
         let counters = route.service.counters
         var remaining: Int?
         let state: State
@@ -258,22 +309,59 @@ extension HostStatus.Route {
                 busy: counters.refused.busy, withdrawn: counters.refused.withdrawn, draining: counters.refused.draining),
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
-            failures: counters.failures, errorMass: counters.errorMass)
+            failures: counters.failures, errorMass: counters.errorMass, deploy: deploy)
     }
 }
 
 extension HostStatus.Plugin {
-    /// - Parameter isDraining: whether no route uses the instance.
-    init(_ instance: RunningInstance, in open: OpenRequests, isDraining: Bool) {
+    /// The use of an instance.
+    enum Use {
+        case current
+        /// Only routes on probation can return to it.
+        case standby
+        /// No route uses it.
+        case draining
+    }
+
+    init(_ instance: RunningInstance, in open: OpenRequests, _ use: Use) {
         let statistics = instance.plugin.statistics
         let requests = open.requests(.instance(instance.id))
         let workers = instance.plugin.workers
         self.init(
             plugin: instance.key.plugin, version: instance.plugin.version, digest: instance.key.digest,
-            config: instance.key.config, draining: isDraining,
+            config: instance.key.config, draining: use == .draining, standby: use == .standby,
             callsOpen: requests.count + workers.reduce(0) { $0 + $1.unfinishedRequests }, callsTotal: statistics.calls,
             sourcesOpen: requests.reduce(0) { $0 + $1.sourceCounts.open + $1.sourceCounts.waiting },
             frames: statistics.frames, overstays: statistics.overstays, workers: workers.map(HostStatus.Worker.init))
+    }
+}
+
+extension HostStatus.Deploy {
+    /// - Returns: `nil` if there is nothing to report of the route.
+    init?(_ route: RunningRoute, _ deployments: Deployments) {
+        if let trial = deployments.trials[route.id] {
+            self.init(
+                state: trial.probation.state == .held ? .held : .probation, version: route.planned.instance.description,
+                previous: trial.comparison.standby.key.description,
+                sinceMilliseconds: trial.began.duration(to: .now).wholeMilliseconds,
+                results: Results(trial.comparison.new.tally), previousResults: Results(trial.comparison.old.tally))
+        } else if let rejected = deployments.rejected[route.planned.vAddr] {
+            self.init(
+                state: .rolledBack, version: rejected.version.description,
+                previous: route.planned.instance.description,
+                sinceMilliseconds: rejected.time.duration(to: .now).wholeMilliseconds,
+                reason: rejected.reason.description)
+        } else {
+            return nil
+        }
+    }
+}
+
+extension HostStatus.Deploy.Results {
+    init(_ tally: RequestTally) {
+        self.init(
+            succeeded: tally.succeeded, failed: tally.failed,
+            medianMilliseconds: tally.latencies.median.map { $0 / .milliseconds(1) })
     }
 }
 

@@ -13,6 +13,8 @@ public struct RouteOptions: Sendable, Hashable {
     public var batchSize = 65_536
     /// The limits (`limits`).
     public var limits = Limits()
+    /// How a new version of the plugin is judged before the old one is destroyed (`deploy`).
+    public var deploy = Deploy()
 
     public init() {}
 
@@ -47,6 +49,26 @@ public struct RouteOptions: Sendable, Hashable {
         public var masterWrite: Duration?
         /// For the client to grant credit for a batch of frames (`frame_write`). None by default.
         public var frameWrite: Duration?
+
+        public init() {}
+    }
+
+    /// How the host judges a new version of a plugin, after a reload gave it to a route that had another one.
+    public struct Deploy: Sendable, Hashable {
+        /// How long the old version stays ready (`probation`). `nil`, the default: it is destroyed at once.
+        public var probation: Duration?
+        /// Percentage of the requests that the old version answers meanwhile, for comparison (`control`), 0 to 50. 10
+        /// by default. 0 compares nothing: only a crash or the error mass ends the probation with a rollback.
+        public var control = 10
+        /// Minimum number of requests of each version for a good end of the probation, and for the comparison of times
+        /// (`requests`). 20 by default.
+        public var requests = 20
+        /// Maximum failure rate of the new version, as a multiple of the old version's (`failure_ratio`); `nil` does
+        /// not compare it. 2 by default.
+        public var failureRatio: Double? = 2
+        /// Maximum time until the first frame, as a multiple of the old version's (`latency_ratio`); `nil` does not
+        /// compare it. 2 by default.
+        public var latencyRatio: Double? = 2
 
         public init() {}
     }

@@ -46,7 +46,7 @@ package struct ConfigurationFiles {
             },
             matches: { (folder, pattern) throws(FileProblem) in try matchesOfPattern(pattern, in: folder) },
             permissionProblem: permissionProblemOfFile, access: writeAccess,
-            list: { (folder) throws(FileProblem) in try names(in: folder) },
+            list: { (folder) throws(FileProblem) in try namesOfFolder(folder, mustBeSafe: true) },
             resolve: { path in
                 guard let target = realpath(path.systemString, nil) else { return path }
                 defer { free(target) }
@@ -93,35 +93,6 @@ private func matchesOfPattern(_ pattern: String, in folder: String) throws(FileP
     guard let paths = result.gl_pathv else { return [] }
     return (0..<Int(result.gl_pathc)).compactMap { index in paths[index].map { String(systemString: $0) } }
         .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-}
-
-/// Maximum files of a drop-in folder. It bounds what a reload reads.
-private let longestFolder = 4_096
-
-/// Returns the names of the entries of a folder that other users cannot write to, in the order of their bytes.
-private func names(in folder: String) throws(FileProblem) -> [String] {
-    guard let handle = opendir(folder.systemString) else { throw FileProblem(errno: errno) }
-    defer { closedir(handle) }
-    var status = stat()
-    guard fstat(dirfd(handle), &status) == 0 else { throw FileProblem(errno: errno) }
-    let problem = PluginPermissions.current.problem(with: folder, owner: status.st_uid, mode: status.st_mode)
-    if let problem { throw FileProblem("is not safe: \(problem)") }
-    var names: [String] = []
-    while true {
-        // The end of the folder and an error differ only in errno. An error must not look like removed files.
-        errno = 0
-        guard let entry = readdir(handle) else {
-            guard errno == 0 else { throw FileProblem(errno: errno) }
-            break
-        }
-        let name = withUnsafePointer(to: &entry.pointee.d_name) {
-            $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-        }
-        guard name != ".", name != ".." else { continue }
-        guard names.count < longestFolder else { throw FileProblem("has more than \(longestFolder) files") }
-        names.append(name)
-    }
-    return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
 /// The users who can write a file, and thereby run code as the user of the host.

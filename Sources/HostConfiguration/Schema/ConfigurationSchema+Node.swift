@@ -87,20 +87,25 @@ extension ConfigurationSchema {
 }
 
 extension ValueType<String> {
-    /// Maximum length of the name of a node in bytes.
-    private static let longestNodeName = 63
-
     /// The name of a node.
     fileprivate static let nodeName = ValueType(
-        "1 to \(longestNodeName) letters, digits, `-`, `_` and `.`",
+        "1 to \(NodeName.maximumLength) letters, digits, `-`, `_` and `.`",
         parse: { (node, _) throws(ConfigurationError) in
             let name = try node.string("a name such as host-7")
-            let isValid = name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) }
-            guard isValid, (1...longestNodeName).contains(name.utf8.count) else {
-                throw ConfigurationError(
-                    "\(quoted(name)) is not a name of a node: use 1 to \(longestNodeName) letters, digits, '-', '_' "
-                        + "and '.'", at: node.location)
-            }
+            if let problem = NodeName.problem(with: name) { throw ConfigurationError(problem, at: node.location) }
             return name
         }, text: { $0 })
+}
+
+/// The name that a node has on the mesh besides its identity.
+package enum NodeName {
+    /// Maximum length in bytes.
+    fileprivate static let maximumLength = 63
+
+    /// Returns why a text cannot be the name of a node; `nil` if it can.
+    package static func problem(with name: String) -> String? {
+        let isValid = name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-_.".contains($0)) }
+        if isValid, (1...maximumLength).contains(name.utf8.count) { return nil }
+        return "\(quoted(name)) is not a name of a node: use 1 to \(maximumLength) letters, digits, '-', '_' and '.'"
+    }
 }

@@ -36,6 +36,7 @@ extension ConfigurationSchema {
         ConfigurationOption(
             "batch_size", \.batchSize, .size(1...(64 << 20)), "bytes of frames at which a batch is sent"),
         ConfigurationOption("limits", \.limits, routeLimits),
+        ConfigurationOption("deploy", \.deploy, deploy),
     ]
 
     private static let timeouts = OptionSection<RouteOptions.Timeouts>(
@@ -79,6 +80,30 @@ extension ConfigurationSchema {
                 "the pause (\(ValueGrammar.text(errorMass.pause))) is longer than max_pause "
                     + "(\(ValueGrammar.text(errorMass.maxPause)))", at: entry.value.location)
         })
+
+    private static let deploy = OptionSection<RouteOptions.Deploy>(
+        "the deployment",
+        [
+            ConfigurationOption(
+                "probation", \.probation, .timeout,
+                "time for which the old version of the plugin stays ready after a reload, or none",
+                "If the new version crashes, is withdrawn by its error mass, or is worse than the old one, the host "
+                    + "returns to the old one. Without enough requests the probation goes on."),
+            ConfigurationOption(
+                "control", \.control, .integer(0...50),
+                "percentage of requests that the old version answers meanwhile, for comparison",
+                "0: nothing is compared; only a crash or the error mass returns to the old version."),
+            ConfigurationOption(
+                "requests", \.requests, .integer(1...1_000_000),
+                "minimum requests of each version for the end of the probation"),
+            ConfigurationOption(
+                "failure_ratio", \.failureRatio, ValueType.number(1...1_000).orNone,
+                "maximum failure rate, as a multiple of the old version's",
+                "One percent of all requests is allowed in any case."),
+            ConfigurationOption(
+                "latency_ratio", \.latencyRatio, ValueType.number(1...1_000).orNone,
+                "maximum time until the first frame, as a multiple of the old version's"),
+        ])
 
     private static let routeLimits = OptionSection<RouteOptions.Limits>(
         "limits",

@@ -83,6 +83,28 @@ extension ValueType<Int> {
     }
 }
 
+extension ValueType<Double> {
+    /// A number within a range, with or without a fraction.
+    static func number(_ range: ClosedRange<Double>) -> ValueType {
+        let bounds = "\(text(range.lowerBound)) to \(text(range.upperBound))"
+        return ValueType(
+            "number \(bounds)",
+            parse: { (node, _) throws(ConfigurationError) in
+                let number = try node.number()
+                guard range.contains(number) else {
+                    throw ConfigurationError(
+                        "\(text(number)) is not from \(bounds)", at: node.location)
+                }
+                return number
+            }, text: text)
+    }
+
+    /// Returns a number without a fraction of 0.
+    private static func text(_ number: Double) -> String {
+        Int(exactly: number).map { "\($0)" } ?? "\(number)"
+    }
+}
+
 extension ValueType<Duration> {
     /// A duration; 0 is valid.
     static let duration = ValueType(

@@ -59,26 +59,35 @@ import Testing
         try await hanging.close()
     }
 
+    /// Counts the repetitions.
+    private final class UnlimitedRepeats: DialRepeats {
+        private let count = NIOLockedValueBox(0)
+
+        var taken: Int { count.withLockedValue { $0 } }
+
+        func take() -> Bool {
+            count.withLockedValue { $0 += 1 }
+            return true
+        }
+
+        func giveBack() { count.withLockedValue { $0 -= 1 } }
+    }
+
     @Test func `bytes that may be repeated are sent to the next host`() async throws {
         let (client, server) = (Node.withoutTimeouts { $0.answerTimeout = .milliseconds(50) }, Node.withoutTimeouts())
         let hanging = try await HangingHost(at: client)
         let echo = try server.echo("thing")
         try await client.join(server.listening())
         try await eventually { client.services.count == 2 }
-        let taken = NIOLockedValueBox(0)
-        var request = DialRequest(first: ByteBuffer(string: "?"))
-        request.takeRepeat = {
-            taken.withLockedValue { $0 += 1 }
-            return true
-        }
-        request.returnRepeat = { taken.withLockedValue { $0 -= 1 } }
+        let repeats = UnlimitedRepeats()
+        let request = DialRequest(first: ByteBuffer(string: "?"), repeats: repeats)
         // Each host is picked with the same probability until one has failed.
-        while taken.withLockedValue({ $0 }) == 0 {
+        while repeats.taken == 0 {
             let stream = try await client.dial("thing", request, deadline: .testDeadline)
             #expect(try await stream.receive(deadline: .testDeadline) == ByteBuffer(string: "?"))
             stream.close()
         }
-        #expect(taken.withLockedValue { $0 } == 1)
+        #expect(repeats.taken == 1)
         echo.close()
         await client.shutdown()
         await server.shutdown()

@@ -143,7 +143,7 @@ import Testing
     @Test func `deadline and tags reach the server`() async throws {
         let pair = try await PushPair()
         var request = DialRequest(maximumPushedSources: 2)
-        request.context = DialBlock(meta: "m", bucket: "b", traceParent: "t")
+        request.texts = .of(meta: "m", bucket: "b", traceParent: "t")
         request.deadline = .now + .seconds(60)
         let dialled = try await pair.client.dial("push", request, deadline: .testDeadline)
         let served = try #require(await pair.requests.next())
@@ -169,7 +169,7 @@ import Testing
     @Test func `the dialer's stream does not keep the tags that it sent`() async throws {
         let pair = try await PushPair()
         var request = DialRequest()
-        request.context = DialBlock(meta: "m")
+        request.texts = .of(meta: "m")
         let dialled = try await pair.client.dial("push", request, deadline: .testDeadline)
         #expect(dialled.takeDial()?.block == nil)
         #expect(dialled.withStorage { $0.active == nil })
@@ -187,7 +187,7 @@ import Testing
         let room = DialBlock.maximumSize - 4
         for (size, fits) in [(room - 35, true), (room - 34, false), (room, false), (70_000, false)] {
             var request = DialRequest(deadline: .testDeadline, maximumPushedSources: 2)
-            request.context = DialBlock(meta: String(repeating: "m", count: size))
+            request.texts = .of(meta: String(repeating: "m", count: size))
             do {
                 guard let stream = try pair.client.dialNow("push", request, delegate: nil) else {
                     Issue.record("the service is not offered")
@@ -204,7 +204,7 @@ import Testing
             }
         }
         var plain = DialRequest()
-        plain.context = DialBlock(meta: String(repeating: "m", count: room + 1))
+        plain.texts = .of(meta: String(repeating: "m", count: room + 1))
         let error = await #expect(throws: AstraNetError.self) {
             try await pair.client.dial("push", plain, deadline: .testDeadline)
         }

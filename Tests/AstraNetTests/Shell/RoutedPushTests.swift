@@ -89,7 +89,7 @@ import Testing
         let mesh = try await Mesh()
         for sources in [0, 2, 2] {
             var request = DialRequest(maximumPushedSources: sources)
-            request.context = DialBlock(meta: "m", bucket: "b")
+            request.texts = .of(meta: "m", bucket: "b")
             request.deadline = .testDeadline
             let dialled = try await mesh.client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await mesh.requests.next())
@@ -233,7 +233,7 @@ import Testing
         let (_, streams) = go.bind("push")
         for _ in 0..<2 {
             var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
-            request.context = DialBlock(meta: "m")
+            request.texts = .of(meta: "m")
             let stream = try await client.dial("push", request, deadline: .testDeadline)
             let served = try #require(await streams.next())
             #expect(try await served.read(4) == Array("body".utf8))
@@ -311,7 +311,7 @@ import Testing
         peer.send(WireOp(.service, to: .otherEnd, from: Address(peer.host, 9), text: "push"))
         _ = await peer.opsUntilPong()
         var request = DialRequest(first: ByteBuffer(string: "body"), maximumPushedSources: 2)
-        request.context = DialBlock(meta: "m")
+        request.texts = .of(meta: "m")
         request.deadline = .testDeadline
         async let dialled = node.dial("push", request, deadline: .testDeadline)
         let dial = try #require(await peer.first(.dial))

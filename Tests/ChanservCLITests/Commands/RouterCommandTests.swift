@@ -46,6 +46,18 @@ import Testing
         }
     }
 
+    @Test func `the router has the name of --name on the mesh and in its log`() async throws {
+        try await TestRouter.routing(["--name", "router-1"]) { router in
+            try await TestHost.serving(TestHost.samples(joining: router.address)) { _ in
+                let exit = try await ChanservCommand.run("mesh", "--output", "json", "--join", router.address)
+                #expect(exit.text.contains("\"name\":\"router-1\""), "\(exit.text)")
+            }
+            router.process.kill(SIGTERM)
+            let exit = try await router.process.exit()
+            #expect(exit.errors.contains("node=router-1"), "\(exit.errors)")
+        }
+    }
+
     @Test func `the router ignores SIGHUP and stops on SIGTERM and SIGINT`() async throws {
         for signal in [SIGTERM, SIGINT] {
             try await TestRouter.routing { router in
@@ -98,6 +110,7 @@ import Testing
         ["router"], ["router", "--listen"], ["router", "--listen", "here"], ["router", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--join", "127.0.0.1:0"],
         ["router", "--listen", "127.0.0.1:0", "--log-level", "loud"],
+        ["router", "--listen", "127.0.0.1:0", "--name", "a b"],
     ]) func `a wrong command line is an error that names the help page`(arguments: [String]) async throws {
         let exit = try await ChanservCommand.run(arguments)
         #expect(exit.code == 64)

@@ -188,39 +188,24 @@ import Testing
     }
 
     @Test func `plugins do not see the variables of the service manager`() async throws {
-        let source = """
-            #include "chanserv_plugin.h"
-            #include <stdio.h>
-            #include <stdlib.h>
-            static const char *value(const char *name) { const char *v = getenv(name); return v ? v : "none"; }
-            static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
-                                          chanserv_instance **instance, chanserv_error *error) {
-                (void)host; (void)config; (void)instance;
-                snprintf(error->message, error->capacity, "sees %s %s %s", value("NOTIFY_SOCKET"),
-                         value("WATCHDOG_USEC"), value("WATCHDOG_PID"));
-                return CHANSERV_ERROR_INTERNAL;
-            }
-            static void destroy(chanserv_instance *i) { (void)i; }
-            static chanserv_status open_call(chanserv_instance *i, const chanserv_request *r, chanserv_call **c,
-                                             chanserv_error *e) {
-                (void)i; (void)r; (void)c; (void)e; return CHANSERV_ERROR_INTERNAL;
-            }
-            static chanserv_status poll_sources(chanserv_call *c, chanserv_source_sink *s, chanserv_error *e) {
-                (void)c; (void)s; (void)e; return CHANSERV_END;
-            }
-            static void call(chanserv_call *c) { (void)c; }
-            static chanserv_status poll_frames(chanserv_source *s, chanserv_frame_sink *k, chanserv_error *e) {
-                (void)s; (void)k; (void)e; return CHANSERV_END;
-            }
-            static void source(chanserv_source *s) { (void)s; }
-            static const chanserv_plugin nosy = {
-                .magic = CHANSERV_PLUGIN_MAGIC, .abi_major = CHANSERV_ABI_MAJOR, .abi_minor = CHANSERV_ABI_MINOR,
-                .struct_size = sizeof(chanserv_plugin), .name = "nosy", .version = "1", .create = create,
-                .destroy = destroy, .open = open_call, .poll_sources = poll_sources, .cancel_call = call,
-                .close_call = call, .poll_frames = poll_frames, .cancel_source = source, .close_source = source,
-            };
-            CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void) { return &nosy; }
-            """
+        let source =
+            stubFunctions + """
+                #include <stdio.h>
+                #include <stdlib.h>
+                static const char *value(const char *name) { const char *v = getenv(name); return v ? v : "none"; }
+                static chanserv_status create(const chanserv_host *host, const chanserv_config *config,
+                                              chanserv_instance **instance, chanserv_error *error) {
+                    (void)host; (void)config; (void)instance;
+                    snprintf(error->message, error->capacity, "sees %s %s %s", value("NOTIFY_SOCKET"),
+                             value("WATCHDOG_USEC"), value("WATCHDOG_PID"));
+                    return CHANSERV_ERROR_INTERNAL;
+                }
+                static const chanserv_plugin nosy = {
+                    CHANSERV_PLUGIN_MAGIC, CHANSERV_ABI_MAJOR, CHANSERV_ABI_MINOR, sizeof(chanserv_plugin), 0, "nosy", "1",
+                    create, STUB_AFTER_CREATE,
+                };
+                CHANSERV_EXPORT const chanserv_plugin *chanserv_plugin_v1(void) { return &nosy; }
+                """
         let configuration = """
             node: {listen: 127.0.0.1:0}
             plugins: {nosy: {path: nosy.so}}

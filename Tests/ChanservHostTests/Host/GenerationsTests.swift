@@ -60,7 +60,7 @@ import Testing
         _ = ledger.publish(["x": 1])
         ledger.prepare("y", 2)
         #expect(ledger.lead("y") == Ledger.Lead(generation: 2, instance: 2))
-        #expect(ledger.current.routes == ["x": 1])
+        #expect(ledger.current.routes == ["x": Ledger.Target(1)])
         equal(ledger.publish(["x": 1, "y": 2]), [])
         #expect(ledger.lead("y") == Ledger.Lead(generation: 2, instance: 2))
         equal(ledger.publish(["x": 1]), [.drain(2)])
@@ -104,19 +104,24 @@ import Testing
                     #expect(!released.contains(instance))
                 case .release(let instance):
                     equal(released.insert(instance).inserted, true)
-                    #expect(!ledger.current.routes.values.contains(instance))
+                    #expect(!ledger.current.routes.values.contains { $0.current == instance || $0.standby == instance })
                     #expect(!leaving.contains { ledger.lead($0)?.instance == instance })
                 }
             }
         }
         var next = 0
         func publish(_ count: Int) {
-            var routes: [String: Int] = [:]
-            for (route, instance) in ledger.current.routes.sorted(by: { $0.key < $1.key }) where random.chance(count) {
-                routes[route] = random.chance(2) ? instance : next + 1
+            var routes: [String: Ledger.Target] = [:]
+            for (route, target) in ledger.current.routes.sorted(by: { $0.key < $1.key }) where random.chance(count) {
+                switch random.next() % 4 {
+                case 0: routes[route] = target
+                case 1: routes[route] = Ledger.Target(next + 1, standby: target.current)
+                case 2: routes[route] = Ledger.Target(target.standby ?? target.current)
+                default: routes[route] = Ledger.Target(next + 1)
+                }
             }
-            if count > 0 { routes["r\(next)"] = next + 1 }
-            if routes.values.contains(next + 1) {
+            if count > 0 { routes["r\(next)"] = Ledger.Target(next + 1) }
+            if routes.values.contains(where: { $0.current == next + 1 }) {
                 next += 1
                 created.insert(next)
             }
@@ -148,9 +153,40 @@ import Testing
         #expect(released == created)
         #expect(ledger.draining.isEmpty)
     }
+
+    @Test func `the standby of a route answers the requests that are drawn for it`() {
+        var ledger = Ledger()
+        _ = ledger.publish(["x": 1])
+        equal(ledger.publish(["x": Ledger.Target(2, standby: 1)]), [])
+        #expect(ledger.lead("x") { false } == Ledger.Lead(generation: 2, instance: 2))
+        #expect(ledger.lead("x") { true } == Ledger.Lead(generation: 2, instance: 1))
+    }
+
+    @Test func `a standby that is given up is released and makes no generation`() {
+        var ledger = Ledger()
+        _ = ledger.publish(["x": Ledger.Target(2, standby: 1)])
+        equal(ledger.publish(["x": Ledger.Target(2)], isNewGeneration: false), [.release(1)])
+        #expect(ledger.lead("x") { true } == Ledger.Lead(generation: 1, instance: 2))
+    }
+
+    @Test func `a route that returns to its standby releases the other instance`() {
+        var ledger = Ledger()
+        _ = ledger.publish(["x": Ledger.Target(2, standby: 1), "y": Ledger.Target(2, standby: 1)])
+        equal(ledger.publish(["x": Ledger.Target(1), "y": Ledger.Target(2, standby: 1)]), [])
+        equal(ledger.publish(["x": Ledger.Target(1), "y": Ledger.Target(1)]), [.release(2)])
+    }
+
+    @Test func `requests on a route that is being unbound use its current instance`() {
+        var ledger = Ledger()
+        _ = ledger.publish(["x": Ledger.Target(2, standby: 1)])
+        let actions = ledger.publish([:])
+        #expect(Set(actions) == [.drain(2), .release(1)])
+        #expect(ledger.lead("x") { true } == Ledger.Lead(generation: 2, instance: 2))
+    }
 }
 
-private struct SplitMix: RandomNumberGenerator {
+/// A random generator with the same numbers in each run.
+struct SplitMix: RandomNumberGenerator {
     var state: UInt64
 
     mutating func next() -> UInt64 {
@@ -164,5 +200,13 @@ private struct SplitMix: RandomNumberGenerator {
     /// True with the probability `(outOf - 1) / outOf`; always false for 0.
     mutating func chance(_ outOf: Int) -> Bool {
         outOf > 0 && next() % UInt64(outOf) != 0
+    }
+}
+
+extension Generations {
+    /// Publishes routes without a standby.
+    @_disfavoredOverload
+    fileprivate mutating func publish(_ routes: [Route: Instance]) -> [Action] {
+        publish(routes.mapValues { Target($0) })
     }
 }

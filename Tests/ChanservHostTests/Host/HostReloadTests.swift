@@ -157,7 +157,7 @@ import Testing
             try fixture.configure(routes: "- {vaddr: stream, plugin: a, compression: true}")
             let outcome = await fixture.host.reload()
             #expect(outcome.changes.updated == ["stream"] && outcome.changes.created.isEmpty)
-            #expect(await fixture.host.routes.first?.service.configuration.compression == true)
+            #expect(await fixture.host.routes.running.first?.service.configuration.compression == true)
             #expect(try await client.stream(count: 1000) == "v1")
             await fixture.expectLogged("created", times: 1)
             await fixture.expectLogged("destroyed", times: 0)
@@ -175,7 +175,7 @@ import Testing
             #expect(outcome.result == .changed && outcome.generation == 1)
             #expect(outcome.warnings.isEmpty, "\(outcome.warnings)")
             #expect("\(outcome.changes)" == "changed node.drain; 1 untouched")
-            #expect(await fixture.host.configuration?.node.drain == .seconds(7))
+            #expect(await fixture.host.applier.configuration?.node.drain == .seconds(7))
             #expect(await fixture.host.reload().result == .unchanged)
         }
     }

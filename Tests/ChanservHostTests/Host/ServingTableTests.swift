@@ -207,4 +207,43 @@ struct ServingTableTests {
         nextPlugin.end(0)
         #expect(open.count(.all) == 0)
     }
+
+    @Test func `a comparison leads a share of the requests to the version before and counts the results of both`()
+        async throws
+    {
+        let (old, oldPlugin) = instance(7, "a")
+        let (new, newPlugin) = instance(8, "b")
+        _ = table.publish([1: old])
+        let comparison = VersionComparison(with: old, percent: 50)
+        #expect(table.publish([1: RouteTarget(new, comparison: comparison)]).isEmpty)
+        try bind("x", 1)
+        // The chance that one of them gets none is 2 in 2 to the power of 64.
+        for _ in 0..<64 {
+            let (before, beforeNew) = (oldPlugin.count, newPlugin.count)
+            let answer = post("x")
+            try await eventually { oldPlugin.count + newPlugin.count > before + beforeNew }
+            if oldPlugin.count > before { oldPlugin.end(before) } else { newPlugin.end(beforeNew) }
+            _ = try await answer.value
+        }
+        #expect(oldPlugin.count > 0 && newPlugin.count > 0)
+        // Each request ended with "not found", which is the client's error.
+        #expect(comparison.old.tally.latencies.count == oldPlugin.count)
+        #expect(comparison.new.tally.latencies.count == newPlugin.count)
+        #expect(comparison.old.tally.decided + comparison.new.tally.decided == 0)
+
+        #expect(table.publish([1: RouteTarget(new)], isNewGeneration: false).map(\.id) == [7])
+        #expect(table.generation == 2)
+        let last = post("x")
+        try await begun(newPlugin.count + 1, newPlugin)
+        newPlugin.end(newPlugin.count - 1)
+        _ = try await last.value
+    }
+}
+
+extension ServingTable {
+    /// Publishes routes without a comparison.
+    @_disfavoredOverload
+    fileprivate func publish(_ routes: [RouteID: RunningInstance]) -> [RunningInstance] {
+        publish(routes.mapValues { RouteTarget($0) })
+    }
 }

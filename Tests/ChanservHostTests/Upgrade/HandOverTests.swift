@@ -60,7 +60,7 @@ import Testing
                 return try host.handOver()
             }
             #expect(pid == getpid())
-            await fixture.host.waitUntilReplaced()
+            await fixture.host.replacement.waitUntilReplaced()
             #expect(node.linkCount == 1)
             await #expect(throws: AstraNetError.self) { try await fixture.connect() }
             #expect(access(path, F_OK) != 0)

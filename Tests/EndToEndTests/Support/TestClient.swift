@@ -13,11 +13,16 @@ struct TestClient: Sendable {
 
     static let patience = Duration.seconds(90)
 
-    /// - Parameter keepsJoined: whether the client joins the host again. `false` by default.
+    /// - Parameters:
+    ///   - keepsJoined: whether the client joins the host again. `false` by default.
+    ///   - staysBehindRouter: whether the client makes no direct links to hosts behind a router. `false` by default.
     init(
-        port: Int, keepsJoined: Bool = false, configure: (inout Client.Configuration) -> Void = { _ in }
+        port: Int, keepsJoined: Bool = false, staysBehindRouter: Bool = false,
+        configure: (inout Client.Configuration) -> Void = { _ in }
     ) async throws {
-        let node = Node()
+        var nodeConfiguration = NodeConfiguration()
+        if staysBehindRouter { nodeConfiguration.role = .server }
+        let node = Node(configuration: nodeConfiguration)
         self.node = node
         joining = keepsJoined ? Task { await node.keepJoined(host: "127.0.0.1", port: port) } : nil
         try await node.join(host: "127.0.0.1", port: port, deadline: .now + Self.patience)

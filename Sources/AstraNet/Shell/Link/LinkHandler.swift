@@ -100,7 +100,7 @@ package final class LinkHandler: ChannelInboundHandler {
         case .loseRoute(let host):
             streams.loseRoute(to: host)
             node.routeLost(to: host, over: link)
-        case .joinAgain:
+        case .avoidLink:
             node.peerGoesAway(link)
         case .flush(let deadline):
             close(LinkMachine.nodeIsClosed, at: deadline)
@@ -173,7 +173,7 @@ package final class LinkHandler: ChannelInboundHandler {
         }
         perform(machine.joined(isAccepted: result != nil, now: link.now))
         // The connection was accepted just before this node stopped listening.
-        if node.directory.isGoingAway, !link.isDialled { link.sendGoAway() }
+        if node.directory.isGoingAway { link.sendGoAway() }
     }
 
     /// Reports to the machine when all written bytes have been sent.

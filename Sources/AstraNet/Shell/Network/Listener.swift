@@ -45,7 +45,7 @@ public final class Listener: Sendable {
         /// Whether the node closed the listener before its owner did.
         var isWithdrawn = false
         var onWithdrawal: (@Sendable () -> Void)?
-        var refusal: (@Sendable (String, String?) -> String?)?
+        var refusal: DialRefusal?
     }
 
     init(
@@ -154,20 +154,27 @@ public final class Listener: Sendable {
         if isWithdrawn { body() }
     }
 
+    /// Returns the reason to refuse a DIAL; `nil` if there is none.
+    ///
+    /// Its argument returns the address of the dialer on the mesh, and the `ip:port` of the link (`nil` if it has none).
+    /// It is a function because making the texts allocates memory, and few dials are refused.
+    public typealias DialRefusal = @Sendable (_ dialer: () -> (client: String, clientAddress: String?)) -> String?
+
     /// Calls `body` for each DIAL that is not accepted at once. The text that it returns refuses the DIAL before the
     /// SYN, so that the dialer tries another node.
     ///
-    /// Its parameters are the address of the dialer on the mesh, and the `ip:port` of the link. It runs on an event loop
-    /// and must not block. Replaces an earlier one, and is dropped at the close.
-    public func refuseDials(_ body: @escaping @Sendable (_ client: String, _ clientAddress: String?) -> String?) {
+    /// It runs on an event loop and must not block. Replaces an earlier one, and is dropped at the close.
+    public func refuseDials(_ body: @escaping DialRefusal) {
         storage.withLockedValue { $0.refusal = body }
     }
 
     /// Returns the reason to refuse a DIAL that is not accepted yet; `nil` if there is none.
     func refusal(of stream: MeshStream) -> String? {
         let refusal = storage.withLockedValue { $0.refusal }
-        let address = stream.peerSocketAddress
-        return refusal?(stream.remoteAddress.description, address.isEmpty ? nil : address)
+        return refusal? {
+            let address = stream.peerSocketAddress
+            return (stream.remoteAddress.description, address.isEmpty ? nil : address)
+        }
     }
 
     /// Accepts or refuses a new stream. Called on the event loop of the stream's link.

@@ -53,9 +53,9 @@ struct LinkMachine: Hashable, Sendable {
         case sendTaken(UInt32)
         /// Handles that the peer, a router, has lost a host.
         case loseRoute(HostID)
-        /// Handles GOAWAY: joins the address of the link again, and dials over this link only if no other offers the
-        /// service.
-        case joinAgain
+        /// Handles GOAWAY: dials over this link only if no other link offers the service, and joins its address again if
+        /// this node has dialled it.
+        case avoidLink
         /// Flushes the streams, and closes the link at the deadline.
         case flush(deadline: UInt64)
         /// Calls ``LinkMachine/written()`` when all written bytes have been sent.
@@ -200,10 +200,10 @@ struct LinkMachine: Hashable, Sendable {
         case .rst:
             return .loseRoute(source.host)
         case .goAway:
-            // Only a node that dialled the link knows an address to join, and only the peer may send its dialer away.
-            guard isDialled, source.host == peer.host else { return .doNothing }
-            retire()
-            return .joinAgain
+            guard source.host == peer.host else { return .doNothing }
+            // The dialer closes the link when it is idle. The other end may still get dials over it.
+            if isDialled { retire() }
+            return .avoidLink
         case .reads, .taken, .shared:
             // From another host than the peer, these are unknown commands.
             return source.host == peer.host ? receivedSharing(op, from: peer) : .doNothing

@@ -8,6 +8,23 @@ package protocol RequestHandler: Sendable {
     func begin(_ request: Request, in scope: RequestScope)
 }
 
+/// Receives the results of requests, see ``RequestScope/observe(by:)``.
+package protocol RequestObserver: AnyObject, Sendable {
+    /// Called on any thread, and must not block. Called once for each request, with one exception: a long request that
+    /// counted as a success may still fail.
+    ///
+    /// - Parameter latency: the time from the dial to the first frames; to this call if there were none.
+    func requestEnded(_ result: RequestResult, after latency: Duration)
+}
+
+/// The result of a request, as the error mass counts it.
+package enum RequestResult: Sendable, Hashable {
+    case succeeded
+    case failed
+    /// The client ended the request or caused its error.
+    case undecided
+}
+
 /// The work on one request. Any thread may call the functions. They return at once.
 package protocol RequestWork: AnyObject, Sendable {
     /// Continues the listing: there may be room for another source.

@@ -40,8 +40,9 @@ package final class RequestScope: ConnectionDelegate {
         var deadlines = RequestDeadlines()
         var frames = 0
         var bytes = 0
-        /// The time to the first frames, if requests are logged.
+        /// The time to the first frames, if requests are logged or this one is observed.
         var firstFrame: Duration?
+        var observer: (any RequestObserver)?
         /// The first error of the request or of one of its sources, if requests are logged.
         var error: String?
     }
@@ -191,6 +192,11 @@ package final class RequestScope: ConnectionDelegate {
             storage.work = work
             return true
         }
+    }
+
+    /// Reports the result of the request to `observer`. Call it before the handler of the request begins.
+    package func observe(by observer: any RequestObserver) {
+        storage.withLock { $0.observer = observer }
     }
 
     /// The result of ``add(_:_:)``.
@@ -482,15 +488,28 @@ package final class RequestScope: ConnectionDelegate {
     }
 
     private func settle(_ settlement: RequestState.Settlement) {
-        if let failure = settlement.failure { service.failed(ticket, failure) }
+        if let failure = settlement.failure {
+            service.failed(ticket, failure)
+            tellObserver(.failed)
+        }
         switch settlement.verdict {
-        case .succeeded: service.succeeded(ticket)
-        case .undecided: service.undecided(ticket)
+        case .succeeded:
+            service.succeeded(ticket)
+            tellObserver(.succeeded)
+        case .undecided:
+            service.undecided(ticket)
+            tellObserver(.undecided)
         case nil: break
         }
         if settlement.isAnswered, service.open.log.isOn { service.open.log.record(summary) }
         // Last, so that a caller that waits for this finds the result counted.
         if settlement.isAnswered { service.open.answered(self, isHandlerFinished: settlement.isHandlerFinished) }
+    }
+
+    private func tellObserver(_ result: RequestResult) {
+        let (observer, firstFrame) = storage.withLock { ($0.observer, $0.firstFrame) }
+        guard let observer else { return }
+        observer.requestEnded(result, after: firstFrame ?? began.duration(to: surroundings.now()))
     }
 
     private func report(_ error: ChanservError) {
@@ -578,7 +597,7 @@ package final class RequestScope: ConnectionDelegate {
     func sent(frames: Int, bytes: Int) {
         service.totals.add(frames: frames, bytes: bytes)
         let proves = storage.withLock { storage -> Bool in
-            if storage.frames == 0, frames > 0, service.open.log.isOn {
+            if storage.frames == 0, frames > 0, service.open.log.isOn || storage.observer != nil {
                 storage.firstFrame = began.duration(to: surroundings.now())
             }
             storage.frames += frames
@@ -587,7 +606,9 @@ package final class RequestScope: ConnectionDelegate {
             guard ticket.isProbe || began.duration(to: surroundings.now()) > ErrorMass.probeTime else { return false }
             return storage.state.succeeded()
         }
-        if proves { service.succeeded(ticket) }
+        guard proves else { return }
+        service.succeeded(ticket)
+        tellObserver(.succeeded)
     }
 
     /// The revision that serves the request. Until the body has arrived, the one at the time of the dial.

@@ -19,22 +19,22 @@ extension PluginHost {
         defer { host.threads.retire() }
         let configuration: HostConfiguration
         do throws(ConfigurationErrors) {
-            configuration = try await host.readConfiguration()
+            configuration = try await host.applier.read()
         } catch {
             throw HostError(.badConfiguration, error.errors.map(\.description))
         }
         var problems: [String] = []
         let preparation = await Preparation(configuration, tools: host.tools)
-        let applied = await host.apply(configuration, preparation, dryRun: true)
+        let applied = await host.applier.apply(configuration, preparation, dryRun: true)
         if case .refused(let refusal) = applied.result { problems = refusal.reasons }
-        problems += await host.rejections(applied, configuration)
+        problems += ConfigurationApplier.rejections(applied, configuration)
         if let path = configuration.node.control,
             let problem = await host.threads.run({ ControlSocketFile.problem(with: path) })
         {
             problems.append(
                 "\(configuration.node.controlLocation ?? ConfigurationLocation(file: configurationFile)): \(problem)")
         }
-        do throws(ConfigurationError) { try await host.checkAccessLog(of: configuration) } catch {
+        do throws(ConfigurationError) { try await host.accessLog.check(of: configuration) } catch {
             problems.append(error.description)
         }
         guard problems.isEmpty else { throw HostError(.badConfiguration, problems) }

@@ -22,6 +22,8 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
     public var reasons: [String] = []
     /// The reasons why drop-ins were rejected, one line each. The rest was applied.
     public var rejected: [String] = []
+    /// The routes that keep their version because the configured one was rolled back, one line each.
+    public var rolledBack: [String] = []
     /// The warnings, one line each, e.g. of a change that needs a restart.
     public var warnings: [String] = []
     /// The changed keys of `node` that a reload cannot apply, such as `listen`.
@@ -29,6 +31,7 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
 
     private enum CodingKeys: String, CodingKey {
         case result, generation, changes, reasons, rejected, warnings
+        case rolledBack = "rolled_back"
         case needRestart = "need_restart"
         case dryRun = "dry_run"
     }
@@ -36,6 +39,12 @@ public struct ReloadOutcome: Codable, Sendable, Hashable {
     package init(_ result: Result, generation: UInt64) {
         self.result = result
         self.generation = generation
+    }
+
+    static func refused(_ reasons: [String], generation: UInt64) -> Self {
+        var outcome = ReloadOutcome(.refused, generation: generation)
+        outcome.reasons = reasons
+        return outcome
     }
 }
 
@@ -48,7 +57,9 @@ extension ReloadOutcome {
 
     /// One line for the operator.
     package var text: String {
-        let wrong = rejected.isEmpty ? "" : "drop-ins were rejected; "
+        let wrong =
+            (rejected.isEmpty ? "" : "drop-ins were rejected; ")
+            + (rolledBack.isEmpty ? "" : "versions that were rolled back were left out; ")
         let serving = "\(wrong)still serving generation \(generation)"
         switch (result, dryRun == true) {
         case (.unchanged, false): return "\(unchangedText); \(serving)"

@@ -79,7 +79,10 @@ package struct ReloadPlan<Options: Hashable & Sendable>: Hashable, Sendable {
     /// - Parameters:
     ///   - running: the routes that are served; empty at the start.
     ///   - wanted: the routes of the new configuration, which has no vAddr twice.
-    package init(running: [PlannedRoute<Options>], wanted: [PlannedRoute<Options>]) {
+    ///   - ready: instances that exist besides those of the running routes.
+    package init(
+        running: [PlannedRoute<Options>], wanted: [PlannedRoute<Options>], ready: Set<InstanceKey> = []
+    ) {
         let before = Dictionary(uniqueKeysWithValues: running.map { ($0.vAddr, $0) })
         let after = Set(wanted.map(\.vAddr))
         for route in wanted {
@@ -92,7 +95,7 @@ package struct ReloadPlan<Options: Hashable & Sendable>: Hashable, Sendable {
         }
         remove = running.filter { !after.contains($0.vAddr) }
 
-        let runningInstances = Set(running.map(\.instance))
+        let runningInstances = Set(running.map(\.instance)).union(ready)
         let wantedInstances = Set(wanted.map(\.instance))
         for instance in Self.inOrder(wanted) {
             if runningInstances.contains(instance) {
