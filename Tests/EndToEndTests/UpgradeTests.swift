@@ -94,7 +94,9 @@ extension EndToEnd {
             }
         }
 
-        @Test func `streams through a router go on while it is replaced, and new requests take the new one`() async throws {
+        @Test func `streams through a router go on while it is replaced`()
+            async throws
+        {
             let routing = Replacements.configuration.replacingOccurrences(of: "listen:", with: "role: router, listen:")
             try await Replacements.serving(routing) { router, replacements in
                 let behind = ServedHost.drill.replacingOccurrences(

@@ -51,7 +51,7 @@ struct HostOpening: Sendable {
             do throws(ControlSocketError) {
                 control = try await ControlSocket(
                     at: path, host: host, threads: threads, logger: logger, replacesListener: !isConfirmed)
-            } catch where predecessor != nil {
+            } catch  where predecessor != nil {
                 // The other host has stopped accepting connections already.
                 logger.error("\(error); 'chanserv reload' and the other commands do not work until a restart")
             } catch {
