@@ -138,6 +138,15 @@ extension EndToEnd {
             }
         }
 
+        @Test func `taking over needs a control socket in the configuration`() async throws {
+            try await ServedHost.serving { host in
+                let other = try await ChanservCommand.run("serve", "--take-over", "--config", host.configurationFile)
+                #expect(other.code == 65)
+                #expect(other.errors.contains("--take-over finds the host by 'control' under 'node'"), "\(other.errors)")
+                #expect(try await host.versionForNewClient() == 0)
+            }
+        }
+
         @Test func `a hanging host is not taken over, and serves on when it continues`() async throws {
             try await Replacements.serving { host, replacements in
                 let client = try await host.connect()
