@@ -104,6 +104,8 @@ let package = Package(
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         // What Linux has for holding processes, which Swift cannot call.
         .systemLibrary(name: "CProcess"),
+        // Descriptors in messages of Unix sockets, whose macros Swift cannot call.
+        .target(name: "CSocket", cSettings: strictC),
         .target(name: "HostConfiguration", dependencies: ["CYAML"], swiftSettings: strict),
         // The host's side of the plugin ABI: the getters of the ABI read a plugin's part of the configuration.
         .target(
@@ -124,8 +126,8 @@ let package = Package(
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CProcess", "HostConfiguration", "PluginRuntime", logging,
-                nioConcurrency, nioCore, nioPosix,
+                "AstraNet", "Chanserv", "ChanservAstraNet", "CProcess", "CSocket", "HostConfiguration", "PluginRuntime",
+                logging, nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.
@@ -205,7 +207,8 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "AstraNet", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "TestSupport", nioCore,
+                "AstraNet", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "ChanservHost", "TestSupport",
+                nioCore,
             ],
             exclude: ["Plugins", "Namespaces"], swiftSettings: strict),
         // Whole meshes of real nodes under a virtual clock, run by scripts/simulate.

@@ -15,7 +15,8 @@ public final class Node: Sendable {
     public var id: HostID { core.id }
 
     package let core: NodeCore
-    private let servers = NIOLockedValueBox<[any Channel]>([])
+    /// The listening sockets, in the order of the calls of ``listen(host:port:)``.
+    let servers = NIOLockedValueBox<[any Channel]>([])
 
     /// Creates a node. It has no links until it listens or joins.
     ///
@@ -39,46 +40,6 @@ public final class Node: Sendable {
     }
 
     // MARK: - Links
-
-    /// Listens at an address and accepts links there.
-    ///
-    /// - Parameters:
-    ///   - host: a DNS name or an IP address.
-    ///   - port: the TCP port; 0 for any free port.
-    /// - Returns: the address at which the node listens.
-    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the error of
-    ///   the operating system in the message; or with code `closed` if the node is shut down.
-    @discardableResult
-    public func listen(host: String, port: Int) async throws(AstraNetError) -> SocketAddress {
-        let core = core
-        let network = core.surroundings.network
-        let server: any Channel
-        let requested: SocketAddress
-        do {
-            requested = try await network.addresses(of: host, port: port, on: core.timers).get()[0]
-            server = try await network.listen(at: requested, on: core.group) { channel in
-                core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
-            }.get()
-            let accepting = server
-            let log = core.log
-            let name = accepting.localAddress?.printed ?? "\(host):\(port)"
-            try await accepting.eventLoop.submit {
-                try accepting.pipeline.syncOperations.addHandler(AcceptHandler(name: name, log: log))
-            }.get()
-        } catch {
-            throw AstraNetError(
-                SocketNetwork.listenFailure(error),
-                "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
-        }
-        servers.withLockedValue { $0.append(server) }
-        if core.directory.isClosed {
-            server.close(promise: nil)
-            throw AstraNetError(.closed, "cannot listen on \(host):\(port): the node is closed")
-        }
-        let address = server.localAddress ?? requested
-        core.listens(at: address.ipAddress ?? host, port: address.port ?? port)
-        return address
-    }
 
     /// Connects to a node and performs the handshake.
     ///
@@ -272,11 +233,7 @@ public final class Node: Sendable {
     ///
     /// - Parameter grace: the maximum time to wait for peers that do not read the remaining bytes or do not close.
     public func shutdown(grace: Duration = .seconds(5)) async {
-        let servers = servers.withLockedValue { servers in
-            defer { servers = [] }
-            return servers
-        }
-        for server in servers { await Self.closed(server) }
+        await stopListening()
         let (links, listeners) = core.close()
         for listener in listeners { listener.withdraw() }
         for link in links {
@@ -286,7 +243,7 @@ public final class Node: Sendable {
         core.executor.retire()
     }
 
-    private static func closed(_ channel: any Channel) async {
+    static func closed(_ channel: any Channel) async {
         channel.close(promise: nil)
         await waitUntilClosed(channel)
     }

@@ -184,15 +184,22 @@ static inline int chanserv_epoll_wait(int epoll, uint64_t numbers[32]) {
     return count;
 }
 
+/* The environment of this process. */
+static inline char *const *chanserv_environment(void) {
+    extern char **environ;
+    return environ;
+}
+
 /*
  * The first call of a program. If this process is the init process of its PID namespace, as in a container, a child
  * continues as the program. This process then passes signals on to the child, reaps the orphans of the namespace, which
  * have no other parent, and ends as the child ends. Returns in the child, and in a process that is not init.
  *
- * The child gets its own process group and the terminal, so that Ctrl-C reaches it once.
+ * The child gets its own process group and the terminal, so that Ctrl-C reaches it once. Returns whether this process is
+ * that child.
  */
-static inline void chanserv_leave_init(void) {
-    if (getpid() != 1) return;
+static inline int chanserv_leave_init(void) {
+    if (getpid() != 1) return 0;
     sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
@@ -205,7 +212,7 @@ static inline void chanserv_leave_init(void) {
             chanserv_die_with_parent(SIGKILL);
         }
         sigprocmask(SIG_SETMASK, &before, (sigset_t *)0);
-        return;
+        return child == 0;
     }
     for (;;) {
         siginfo_t information;

@@ -29,7 +29,7 @@ struct ChanservCommand: AsyncParsableCommand {
         version: version,
         subcommands: [
             Serve.self, Post.self, Check.self, Plugin.self, Router.self, Mesh.self, Bench.self, Status.self,
-            Requests.self, Links.self, Cancel.self, Reload.self, Rollback.self, Promote.self, Drain.self,
+            Requests.self, Links.self, Cancel.self, Reload.self, Rollback.self, Promote.self, Upgrade.self, Drain.self,
             Enable.self, Version.self, Worker.self,
         ])
 

@@ -16,6 +16,11 @@ enum ProcessStart {
     /// Continues in a child process if this process is the init process of a container. An init process must reap
     /// orphans and would not be ended by signals that it does not handle.
     static func leaveInit() {
-        chanserv_leave_init()
+        isChildOfInit = chanserv_leave_init() != 0
     }
+
+    /// Whether the init process of a container, which ends with this process, is another copy of this program.
+    ///
+    /// Unsafe for the compiler: it is written once, before the first thread is created.
+    private(set) nonisolated(unsafe) static var isChildOfInit = false
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import ChanservHost
+import Glibc
 import Logging
 
 /// `chanserv serve`: runs a host.
@@ -14,6 +15,8 @@ struct Serve: AsyncParsableCommand {
               SIGHUP   reloads the configuration and the plugins;
                        after an error nothing changes; opens
                        the file of 'log.access' again
+              SIGUSR2  starts a new process that takes over, as
+                       'chanserv upgrade' does
               SIGTERM, SIGINT
                        stop the host: it takes no new requests,
                        and open ones may run for 'node.drain';
@@ -38,6 +41,17 @@ struct Serve: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The log format: text, or json with one object per line.", valueName: "format"))
     var logFormat = LogFormat.text
 
+    @Flag(
+        help: ArgumentHelp(
+            """
+            Take the place of the host that runs with the same 'node.control', without a refused connection. It lets \
+            its requests end and exits. If no host runs, start as without this option.
+            """))
+    var takeOver = false
+
+    @Option(help: ArgumentHelp("The descriptor for the reasons of a failed start.", visibility: .hidden))
+    var reportDescriptor: Int32?
+
     @Flag(help: ArgumentHelp("Stop at the end of standard input, as on SIGTERM.", visibility: .hidden))
     var stopWithInput = false
 
@@ -48,13 +62,24 @@ struct Serve: AsyncParsableCommand {
         let host = PluginHost(
             configurationFile: config, logger: logger, program: OwnProgram.path,
             manager: ServiceManager.fromEnvironment(logger: logger), accessLogFormat: logFormat.accessLog)
-        do {
-            try await ServeSession(host, logger: logger, log: log, stopsWithInput: stopWithInput).run()
+        await host.replacement.allowUpgrades(
+            OwnProgram.successorLaunch(), obstacle: ProcessStart.isChildOfInit ? Self.inInit : nil)
+        do throws(HostError) {
+            let inheritance = HostInheritance(sockets: try SocketActivation.fromEnvironment(), takesOver: takeOver)
+            let report = reportDescriptor
+            let session = ServeSession(
+                host, inheritance, logger: logger, log: log, stopsWithInput: stopWithInput,
+                onReady: { if let report { close(report) } })
+            try await session.run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
+            if let reportDescriptor { SuccessorReport.write(error.problems, to: reportDescriptor) }
             throw ExitCode(error.code.exitCode)
         }
     }
+
+    private static let inInit =
+        "this host is the main program of a container, which ends with it: replace the container instead"
 }
 
 extension LogFormat: ExpressibleByArgument {

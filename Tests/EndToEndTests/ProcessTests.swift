@@ -195,6 +195,9 @@ extension EndToEnd {
             let children = try String(
                 contentsOfFile: "/proc/\(unshare.pid)/task/\(unshare.pid)/children", encoding: .utf8)
             let initProcess = try #require(pid_t(children.split(separator: " ")[0]))
+            // The container would end with the process that is replaced.
+            kill(initProcess, SIGUSR2)
+            _ = try await unshare.errorLine(with: "upgrade failed: this host is the main program of a container")
             kill(initProcess, SIGTERM)
             let exit = try await unshare.exit()
             #expect(exit.code == 0)

@@ -44,6 +44,8 @@ public struct Command: RawRepresentable, Hashable, Sendable {
     public static let discover = Command(rawValue: 195)
     /// All streams with the source host on this link are lost.
     public static let rst = Command(rawValue: 196)
+    /// The sender leaves this link soon: the receiver dials over other links, and joins the sender's address again.
+    public static let goAway = Command(rawValue: 197)
     /// The sender reads the shared memory, so the peer may send SHARED (``SharedMemory``).
     package static let reads = Command(rawValue: 240)
     /// Like DATA, but with the place of the bytes in the shared memory.
@@ -57,7 +59,8 @@ extension Command: CustomStringConvertible {
         .syn: "SYN", .ack: "ACK", .synAck: "SYN_ACK", .fin1: "FIN1", .fin2: "FIN2", .err: "ERR",
         .forceClosed: "FORCE_CLOSED", .data: "DATA", .windowSize: "WND_SIZE", .rewind: "REWIND", .ping: "PING",
         .pong: "PONG", .dial: "DIAL", .handshake: "HANDSHAKE", .service: "SERVICE", .noService: "NO_SERVICE",
-        .follow: "FOLLOW", .discover: "DISCOVER", .rst: "RST", .reads: "READS", .shared: "SHARED", .taken: "TAKEN",
+        .follow: "FOLLOW", .discover: "DISCOVER", .rst: "RST", .goAway: "GOAWAY", .reads: "READS", .shared: "SHARED",
+        .taken: "TAKEN",
     ]
 
     /// Whether this node knows the command.

@@ -1,6 +1,7 @@
 internal import Logging
 internal import NIOConcurrencyHelpers
 internal import NIOCore
+internal import Synchronization
 
 /// The targets and addresses that a node keeps joined, and the attempts to join them.
 ///
@@ -90,6 +91,20 @@ package final class Joiner: Sendable {
         core.log.info(
             "link to joined address closed",
             metadata: ["address": "\(address.printed)", "retry in": "\(pause.inMilliseconds)"])
+    }
+
+    /// Joins the address of a link again whose peer has sent GOAWAY.
+    func peerGoesAway(_ link: Link) {
+        let core = link.node
+        guard let host = link.peer?.host else { return }
+        let (now, jitter) = (core.now, core.jitter)
+        let age = now > link.began ? now - link.began : 0
+        let joins = state.withLockedValue { $0.plan.goesAway(link.id, to: host, age: age, now: now, jitter: jitter) }
+        guard joins else { return }
+        core.log.info(
+            "the peer goes away, joining its address again",
+            metadata: ["address": "\(link.peerSocketAddress.withLockedValue { $0 })"])
+        core.timers.execute { if !self.isStopped { self.tick(for: core) } }
     }
 
     /// Changes the plan. Starts the timer that performs its actions.
@@ -194,6 +209,8 @@ package final class Joiner: Sendable {
                     core.log.info("joined", metadata: ["address": "\(address.printed)", "peer": "\(up.peer)"])
                     // The link may have ended before the plan had it.
                     if up.link.isClosed { self.linkDown(up.link, nil) }
+                    // GOAWAY may have arrived before that too.
+                    if up.link.isGoingAway.load(ordering: .relaxed) { self.peerGoesAway(up.link) }
                     return
                 }
                 let other = AstraNetError(.unreachable, "another host answered: \(up.peer)")

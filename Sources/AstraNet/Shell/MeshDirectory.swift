@@ -14,6 +14,8 @@ package final class MeshDirectory: Sendable {
         var bound = BoundNames()
         var offers: RemoteOffers
         var isClosed = false
+        /// Whether this node has sent GOAWAY.
+        var isGoingAway = false
 
         /// Returns the result of a wait for an offer of `name`; `nil` while the wait continues.
         func waitResult(for name: String, from hostLink: HostLink?) -> Result<Void, AstraNetError>? {
@@ -148,6 +150,13 @@ package final class MeshDirectory: Sendable {
     func setSilent(_ link: Link, _ isSilent: Bool) {
         link.isSilent.store(isSilent, ordering: .relaxed)
         state.withLockedValue { $0.links.setSilent(link, isSilent) }
+    }
+
+    /// Records that the peer of a link has sent GOAWAY.
+    func setGoingAway(_ link: Link) {
+        state.withLockedValue { state in
+            if state.links[link.id] != nil { state.offers.setGoingAway(link) }
+        }
     }
 
     /// Returns the link to which ops from `link` for `host` are forwarded.
@@ -398,6 +407,19 @@ package final class MeshDirectory: Sendable {
     }
 
     // MARK: - End
+
+    /// Whether this node has sent GOAWAY.
+    var isGoingAway: Bool { state.withLockedValue { $0.isGoingAway } }
+
+    /// Marks the node as going away.
+    ///
+    /// - Returns: all links, including those that have not completed the handshake.
+    func goAway() -> [Link] {
+        state.withLockedValue { state in
+            state.isGoingAway = true
+            return state.links.all
+        }
+    }
 
     var isClosed: Bool { state.withLockedValue { $0.isClosed } }
 

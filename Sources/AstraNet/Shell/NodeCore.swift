@@ -1,6 +1,7 @@
 internal import Logging
 internal import NIOConcurrencyHelpers
 package import NIOCore
+internal import Synchronization
 
 /// The parts of a node, and the events of links that concern several of them.
 ///
@@ -137,6 +138,13 @@ package final class NodeCore: Sendable {
     /// on it.
     func routeLost(to host: HostID, over link: Link) {
         end(directory.routeLost(to: host, over: link))
+    }
+
+    /// Handles GOAWAY. Dials prefer other links from now on, and the address of the link is joined again.
+    func peerGoesAway(_ link: Link) {
+        guard !link.isGoingAway.exchange(true, ordering: .relaxed) else { return }
+        directory.setGoingAway(link)
+        if link.isDialled { joiner.peerGoesAway(link) }
     }
 
     private func end(_ lost: MeshDirectory.Lost) {

@@ -20,6 +20,8 @@ struct RemoteOffers {
     private var registry = ServiceRegistry()
     private var penalties = OfferPenalties()
     private var discovery = Discovery()
+    /// Links whose peer has sent GOAWAY. Dials prefer others.
+    private var goingAway: Set<LinkID> = []
     /// Dials that wait for an offer, by service name.
     private var waiters: [String: [OfferWaiter]] = [:]
     private var lastWaiter: UInt32 = 0
@@ -86,7 +88,13 @@ struct RemoteOffers {
     }
 
     /// Ends the removal of the offers of a lost link.
-    mutating func hasLeft(_ link: Link) { registry.hasLeft(link.id) }
+    mutating func hasLeft(_ link: Link) {
+        registry.hasLeft(link.id)
+        goingAway.remove(link.id)
+    }
+
+    /// Records that the peer of a link has sent GOAWAY.
+    mutating func setGoingAway(_ link: Link) { goingAway.insert(link.id) }
 
     /// Relays withdrawals, and stops the discovery of hosts of which no relayed offer is left.
     ///
@@ -110,6 +118,7 @@ struct RemoteOffers {
         let candidates = registry.candidates(for: name)
         let route = OfferSelection.pick(
             among: candidates, name: name, bucket: bucket, draw: draw, except: refused, leaving: registry.leaving,
+            goingAway: goingAway,
             avoiding: { penalties.isAvoided($0.offer.address, now: now) || isSilent($0, links) })
         guard let route, let link = links[preferredLink(for: route, links)] else { return nil }
         return (link, route.offer, candidates.count <= refused.count + 1)

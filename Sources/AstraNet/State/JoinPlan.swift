@@ -207,6 +207,35 @@ package struct JoinPlan {
         return (address, failed(address, now: now, jitter: jitter))
     }
 
+    /// The least age of a link after which GOAWAY causes an immediate attempt: 1 s, in nanoseconds. A peer that sends
+    /// GOAWAY on each new link is joined with pauses.
+    private static let settledAge: UInt64 = 1_000_000_000
+
+    /// Handles GOAWAY on a link: another process accepts links at its address. All addresses that lead to the host are
+    /// joined again, and the plan forgets the link, which ends when it has no streams.
+    ///
+    /// Addresses that only a host behind a router announced are not joined: the new process is another host.
+    ///
+    /// - Parameters:
+    ///   - host: the host at the other end of the link.
+    ///   - age: the time since the link was dialled, in nanoseconds.
+    /// - Returns: whether an address is joined again.
+    package mutating func goesAway(
+        _ link: LinkID, to host: HostID, age: UInt64, now: UInt64, jitter: Double
+    ) -> Bool {
+        let left = addressStates.filter { _, state in
+            (state.phase == .linked(link) || state.phase == .covered(host)) && !state.isFollowed
+        }
+        for address in left.keys {
+            if age >= Self.settledAge {
+                addressStates[address]?.phase = .waiting(until: now)
+            } else {
+                failed(address, now: now, jitter: jitter)
+            }
+        }
+        return !left.isEmpty
+    }
+
     /// Handles the loss of the last link to `host`.
     package mutating func hostLost(_ host: HostID, now: UInt64) {
         for (address, state) in addressStates where state.phase == .covered(host) {

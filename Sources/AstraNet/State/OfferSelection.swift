@@ -11,11 +11,13 @@ package enum OfferSelection {
     ///     generator without stored properties, such as the system's.
     ///   - refused: addresses that must not be picked.
     ///   - leaving: links that must not be used any more.
+    ///   - goingAway: links that are used only if there is no other, because their peers have sent GOAWAY.
     ///   - isAvoided: whether a route is picked only if there is no other.
     /// - Returns: the route; `nil` if there is no candidate.
     package static func pick(
         among offers: NamedOffers, name: String, bucket: String?, draw: UInt64, except refused: Set<Address> = [],
-        leaving: Set<ServiceRegistry.LinkID> = [], avoiding isAvoided: (ServiceRegistry.Route) -> Bool = { _ in false }
+        leaving: Set<ServiceRegistry.LinkID> = [], goingAway: Set<ServiceRegistry.LinkID> = [],
+        avoiding isAvoided: (ServiceRegistry.Route) -> Bool = { _ in false }
     ) -> ServiceRegistry.Route? {
         guard !offers.isEmpty else { return nil }
         var best: (route: ServiceRegistry.Route, weight: UInt64, isAvoided: Bool)?
@@ -24,8 +26,12 @@ package enum OfferSelection {
             let position = (start + step) % offers.count
             let address = offers.address(at: position)
             guard !refused.contains(address) else { continue }
-            guard let route = offers.route(at: position, name: name, except: leaving) else { continue }
-            let isAvoided = isAvoided(route)
+            // The same address may be offered over a link that goes away and over another one, by two routers.
+            let lasting =
+                goingAway.isEmpty
+                ? nil : offers.route(at: position, name: name, except: leaving.union(goingAway))
+            guard let route = lasting ?? offers.route(at: position, name: name, except: leaving) else { continue }
+            let isAvoided = goingAway.contains(route.link) || isAvoided(route)
             // Rendezvous hashing: each offer gets a weight from bucket and address, and the highest weight wins. All
             // clients with the same offers pick the same one, and only the buckets of a lost offer move.
             let weight = bucket.map { self.weight(of: address, for: $0) } ?? 0

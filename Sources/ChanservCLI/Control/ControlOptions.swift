@@ -22,7 +22,7 @@ struct ControlOptions: ParsableArguments {
         help: ArgumentHelp(
             """
             Time limit for the answer of the host, such as 5s; with --watch, for each answer. (default: 5s; none for \
-            'reload' and 'drain')
+            'reload', 'drain' and 'upgrade')
             """, valueName: "duration"),
         transform: timeLimit)
     var timeout: Duration?
@@ -79,7 +79,7 @@ struct ControlFailure: Error {
             switch error.code {
             case .unknownVAddr: 64
             case .unknownRequest, .noProbation: 1
-            case .busy, .forbidden, .stopping, .timeout, .reloading: 69
+            case .busy, .forbidden, .stopping, .timeout, .reloading, .refused: 69
             // The host does not understand this command: the two have different versions.
             case .badRequest, .unknownCommand, .tooLong: 70
             }
@@ -100,10 +100,11 @@ extension ControlOptions {
     ) async throws -> Result {
         let limit: ControlClient.Limit =
             switch request {
-            case .reload, .drain: timeout.map { .total($0) } ?? .none
+            case .reload, .drain, .upgrade: timeout.map { .total($0) } ?? .none
             case .status(let interval), .requests(_, let interval), .links(let interval):
                 .eachAnswer(timeout ?? Self.defaultTimeout, interval: interval ?? .zero)
-            case .cancel, .enable, .rollback, .promote: .eachAnswer(timeout ?? Self.defaultTimeout)
+            case .cancel, .enable, .rollback, .promote, .listeners, .handOver:
+                .eachAnswer(timeout ?? Self.defaultTimeout)
             }
         return try await ControlClient.ask(request, at: path, as: answer, within: limit, onProgress)
     }

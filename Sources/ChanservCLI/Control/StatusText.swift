@@ -37,7 +37,8 @@ enum StatusText {
         let elapsed = ValueGrammar.text(.seconds(stop.elapsedMilliseconds / 1_000))
         let drain = ValueGrammar.text(.milliseconds(stop.drainMilliseconds))
         let requests = "\(stop.requestsOpen) open \(stop.requestsOpen == 1 ? "request" : "requests")"
-        return "stopping for \(elapsed), up to \(drain) for \(requests)\n"
+        let cause = stop.successor.map { "replaced by process \($0)" } ?? "stopping"
+        return "\(cause) for \(elapsed), up to \(drain) for \(requests)\n"
     }
 
     private static func reload(_ last: HostStatus.LastReload) -> String {

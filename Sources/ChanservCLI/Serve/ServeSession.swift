@@ -7,6 +7,7 @@ import Logging
 struct ServeSession {
     private enum Event {
         case reload
+        case upgrade
         case stop
     }
 
@@ -15,29 +16,39 @@ struct ServeSession {
     private static let forcedExitDelay = DispatchTimeInterval.seconds(2)
 
     private let host: PluginHost
+    private let inheritance: HostInheritance
     private let logger: Logger
     private let log: LogWriter
     private let stopsWithInput: Bool
+    private let onReady: @Sendable () -> Void
 
     /// - Parameters:
+    ///   - inheritance: what the process inherits from others.
     ///   - logger: logs ignored signals.
     ///   - log: is flushed before a forced exit.
     ///   - stopsWithInput: whether the end of standard input stops the host like SIGTERM. Set by a parent process that
     ///     the host must not outlive.
-    init(_ host: PluginHost, logger: Logger, log: LogWriter, stopsWithInput: Bool = false) {
+    ///   - onReady: called when the host has started. Does nothing by default.
+    init(
+        _ host: PluginHost, _ inheritance: HostInheritance = HostInheritance(), logger: Logger, log: LogWriter,
+        stopsWithInput: Bool = false, onReady: @escaping @Sendable () -> Void = {}
+    ) {
         self.host = host
+        self.inheritance = inheritance
         self.logger = logger
         self.log = log
         self.stopsWithInput = stopsWithInput
+        self.onReady = onReady
     }
 
-    /// Serves until a stop signal arrives, also during the start. Returns after the shutdown.
+    /// Serves until a stop signal arrives, also during the start, or another process has taken over. Returns after the
+    /// shutdown.
     ///
     /// - Throws: ``HostError`` if the host could not start.
     func run() async throws(HostError) {
-        // The stop event is the last one, so this policy never drops it. It can only drop a reload that another one
-        // follows.
-        let (events, eventContinuation) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(2))
+        // The stop event is the last one, so this policy never drops it. Other events start a task at once, so that the
+        // queue has several of them only if signals arrive in a burst.
+        let (events, eventContinuation) = AsyncStream.makeStream(of: Event.self, bufferingPolicy: .bufferingNewest(8))
         let (forcedExits, forcedExit) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let log = log
         let signals = await SignalHandling(
@@ -51,6 +62,10 @@ struct ServeSession {
                 }
             },
             onOther: { [logger] name in
+                if name == "SIGUSR2" {
+                    eventContinuation.yield(.upgrade)
+                    return
+                }
                 logger.warning(
                     """
                     ignored \(name): use SIGHUP or 'chanserv reload' to reload, 'chanserv status' to show the state, \
@@ -58,6 +73,11 @@ struct ServeSession {
                     """)
             })
         defer { signals.cancel() }
+        let replaced = Task { [host] in
+            await host.replacement.waitUntilReplaced()
+            if !Task.isCancelled { eventContinuation.yield(.stop) }
+        }
+        defer { replaced.cancel() }
         if stopsWithInput {
             DispatchQueue(label: "chanserv.input").async {
                 Self.awaitEndOfInput()
@@ -68,7 +88,8 @@ struct ServeSession {
         // A separate task, because a plugin's `create` may never return and must not block the handling of a stop.
         let start = Task { () -> Result<Void, HostError> in
             do throws(HostError) {
-                try await host.start()
+                try await host.start(inheriting: inheritance)
+                onReady()
                 return .success(())
             } catch {
                 eventContinuation.finish()
@@ -81,6 +102,8 @@ struct ServeSession {
                 // Not awaited, so that a stop is not queued behind a reload. The host coalesces concurrent reloads. A
                 // reload that arrives during the start runs after it.
                 Task { if case .success = await start.value { await host.reload() } }
+            case .upgrade:
+                Task { if case .success = await start.value { _ = await host.replacement.upgrade() } }
             case .stop:
                 await shutDown(cancellingAt: forcedExits)
                 return

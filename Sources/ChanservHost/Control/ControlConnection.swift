@@ -141,10 +141,42 @@ struct ControlConnection: Sendable {
             case .promote(let vAddr):
                 let version = try await host.promote(vAddr)
                 try await send(DeployAnswer.result(DeployReport(vaddr: vAddr, version: version)))
+            case .upgrade:
+                let outcome = try await waiting(for: Task { await host.replacement.upgrade() }) {
+                    UpgradeAnswer.progress(Nothing())
+                }
+                try await send(UpgradeAnswer.result(outcome))
+            case .listeners(let version):
+                try await sendListeners(version)
+            case .handOver:
+                let peer = try await PeerCredentials.of(child.channel)
+                try await send(HandOverAnswer.result(try await host.replacement.handOver(to: peer.pid)))
             }
         } catch let error as RouteError {
             try await send(StatusAnswer.error(ControlError(error)))
         }
+    }
+
+    /// Sends the listening sockets together with the line that lists their addresses.
+    private func sendListeners(_ version: Int) async throws {
+        guard version == HandOver.version else {
+            throw ControlError(
+                .refused, "this host speaks version \(HandOver.version) of the hand-over, not \(version); restart it")
+        }
+        let listeners = try await host.replacement.duplicateListeners()
+        defer { for listener in listeners { close(listener.descriptor) } }
+        let report = ListenersReport(pid: getpid(), addresses: listeners.map(\.address.description))
+        let line = ControlJSON.line(ListenersAnswer.result(report))
+        // NIO cannot send descriptors. All earlier bytes of this connection are sent, so the order stays.
+        guard let socket = try await child.channel.duplicateDescriptor() else {
+            throw ControlError(.refused, "the connection has no descriptor")
+        }
+        let time = limits.writeTime
+        let sent = await host.threads.run {
+            defer { close(socket) }
+            return DescriptorMessage.send(line, listeners.map(\.descriptor), to: socket, within: time)
+        }
+        guard sent else { return child.channel.close(promise: nil) }
     }
 
     /// Returns the open requests and sources of a route; 0 if the route does not exist any more.

@@ -22,6 +22,12 @@ package enum ControlRequest: Sendable, Hashable {
     case rollback(String)
     /// End the probation of a vAddr: the new version stays.
     case promote(String)
+    /// Start a new process that takes over.
+    case upgrade
+    /// Send the listening sockets to the process that takes over.
+    case listeners(version: Int)
+    /// Let the requests end and exit, because the client's process serves.
+    case handOver
 
     /// Maximum length of a line in bytes, without the line break.
     package static let longestLine = 16 << 10
@@ -70,6 +76,9 @@ package enum ControlRequest: Sendable, Hashable {
         case .enable(let vAddr): (fields.command, fields.vAddr) = ("enable", vAddr)
         case .rollback(let vAddr): (fields.command, fields.vAddr) = ("rollback", vAddr)
         case .promote(let vAddr): (fields.command, fields.vAddr) = ("promote", vAddr)
+        case .upgrade: fields.command = "upgrade"
+        case .listeners(let version): (fields.command, fields.version) = ("listeners", version)
+        case .handOver: fields.command = "hand_over"
         }
         return ControlJSON.line(fields)
     }
@@ -93,6 +102,7 @@ package enum ControlRequest: Sendable, Hashable {
         var reason: String?
         var force: Bool?
         var dryRun: Bool?
+        var version: Int?
 
         enum CodingKeys: String, CodingKey, CaseIterable {
             case command
@@ -101,10 +111,12 @@ package enum ControlRequest: Sendable, Hashable {
             case interval = "interval_ms"
             case id, reason, force
             case dryRun = "dry_run"
+            case version
         }
 
         enum Command: String, CaseIterable {
-            case status, requests, links, cancel, reload, drain, enable, rollback, promote
+            case status, requests, links, cancel, reload, drain, enable, rollback, promote, upgrade, listeners
+            case handOver = "hand_over"
 
             /// The keys that the command accepts besides `command`.
             var keys: Set<CodingKeys> {
@@ -115,6 +127,8 @@ package enum ControlRequest: Sendable, Hashable {
                 case .cancel: [.id, .reason]
                 case .reload: [.force, .dryRun]
                 case .drain, .enable, .rollback, .promote: [.vAddr]
+                case .listeners: [.version]
+                case .upgrade, .handOver: []
                 }
             }
         }
@@ -140,6 +154,7 @@ package enum ControlRequest: Sendable, Hashable {
             reason = try container.decodeIfPresent(String.self, forKey: .reason)
             force = try container.decodeIfPresent(Bool.self, forKey: .force)
             dryRun = try container.decodeIfPresent(Bool.self, forKey: .dryRun)
+            version = try container.decodeIfPresent(Int.self, forKey: .version)
         }
 
         mutating func setWatch(_ interval: Duration?) {
@@ -152,7 +167,7 @@ package enum ControlRequest: Sendable, Hashable {
         private var presentKeys: [CodingKeys] {
             let keys: [CodingKeys: Bool] = [
                 .vAddr: vAddr != nil, .watch: watch != nil, .interval: interval != nil, .id: id != nil,
-                .reason: reason != nil, .force: force != nil, .dryRun: dryRun != nil,
+                .reason: reason != nil, .force: force != nil, .dryRun: dryRun != nil, .version: version != nil,
             ]
             return CodingKeys.allCases.filter { keys[$0] == true }
         }
@@ -175,12 +190,15 @@ package enum ControlRequest: Sendable, Hashable {
             case .enable: return .enable(try requiredVAddr())
             case .rollback: return .rollback(try requiredVAddr())
             case .promote: return .promote(try requiredVAddr())
+            case .upgrade: return .upgrade
+            case .listeners: return .listeners(version: try requiredVersion())
+            case .handOver: return .handOver
             }
         }
 
         /// Returns the error for a key that belongs to another command.
         private func misplaced(_ key: CodingKeys) -> ControlError {
-            if key == .vAddr, ["status", "links", "reload"].contains(command) {
+            if key == .vAddr, ["status", "links", "reload", "upgrade"].contains(command) {
                 return ControlError(.badRequest, "'\(command)' is for the whole host and takes no 'vaddr'")
             }
             let acceptingCommands = Command.allCases.filter { $0.keys.contains(key) }.map { "'\($0.rawValue)'" }
@@ -214,6 +232,11 @@ package enum ControlRequest: Sendable, Hashable {
                     .badRequest, "'reason' has from 1 to \(ControlRequest.reasonLengths.upperBound) bytes")
             }
             return reason
+        }
+
+        private func requiredVersion() throws(ControlError) -> Int {
+            guard let version else { throw ControlError(.badRequest, "'listeners' needs the key 'version'") }
+            return version
         }
 
         private func optionalVAddr() throws(ControlError) -> String? {
@@ -264,6 +287,8 @@ package struct ControlError: Error, Sendable, Hashable, Codable {
         case forbidden
         /// The host is stopping.
         case stopping
+        /// The host cannot be replaced now; the message says why.
+        case refused
         /// A reload is running.
         case reloading
         /// The route is not on probation.

@@ -15,11 +15,11 @@ package final class ControlServer: Sendable {
     typealias Child = NIOAsyncChannel<ByteBuffer, Never>
 
     private struct State {
+        var file: ControlSocketFile
         var isLetGo = false
         var hasEnded = false
     }
 
-    private let file: ControlSocketFile
     private let listener: any Channel
     private let threads: PluginThreads
     private let logger: Logger
@@ -28,14 +28,16 @@ package final class ControlServer: Sendable {
 
     /// Listens at `path`.
     ///
-    /// - Parameter threads: run the calls that block on the file system.
+    /// - Parameters:
+    ///   - threads: run the calls that block on the file system.
+    ///   - replacesListener: whether to replace a socket at which another host listens.
     package static func start(
         at path: String, host: PluginHost, threads: PluginThreads, logger: Logger,
-        limits: ControlLimits = ControlLimits()
+        limits: ControlLimits = ControlLimits(), replacesListener: Bool = false
     ) async throws(ControlSocketError) -> ControlServer {
         let file = try await threads.run { () -> Result<ControlSocketFile, ControlSocketError> in
             do throws(ControlSocketError) {
-                return .success(try ControlSocketFile(binding: path))
+                return .success(try ControlSocketFile(binding: path, replacesListener: replacesListener))
             } catch {
                 return .failure(error)
             }
@@ -69,11 +71,10 @@ package final class ControlServer: Sendable {
         _ threads: PluginThreads,
         _ logger: Logger, _ limits: ControlLimits
     ) {
-        self.file = file
         self.threads = threads
         self.logger = logger
         listener = channel.channel
-        let state = NIOLockedValueBox(State())
+        let state = NIOLockedValueBox(State(file: file))
         self.state = state
         serving = Task {
             await Self.serve(channel, host, logger, limits, state)
@@ -84,8 +85,31 @@ package final class ControlServer: Sendable {
     /// Whether the file at the path is still this socket.
     var isInPlace: Bool {
         get async {
-            let file = file
+            let file = state.withLockedValue { $0.file }
             return await threads.run { file.isInPlace }
+        }
+    }
+
+    /// Moves the socket to its path with the process id at the end, so that another host can create its own. The server
+    /// goes on to accept connections.
+    ///
+    /// - Returns: the new path; `nil` if the socket could not be moved, which is logged.
+    func moveAside() async -> String? {
+        let file = state.withLockedValue { $0.file }
+        let result = await threads.run { () -> Result<ControlSocketFile, ControlSocketError> in
+            do throws(ControlSocketError) {
+                return .success(try file.movedAside())
+            } catch {
+                return .failure(error)
+            }
+        }
+        switch result {
+        case .success(let moved):
+            state.withLockedValue { $0.file = moved }
+            return moved.path
+        case .failure(let error):
+            logger.warning("\(error)")
+            return nil
         }
     }
 
@@ -108,7 +132,7 @@ package final class ControlServer: Sendable {
     }
 
     private func removeFile() async {
-        let file = file
+        let file = state.withLockedValue { $0.file }
         let result = await threads.run { () -> Result<Void, ControlSocketError> in
             do throws(ControlSocketError) {
                 return .success(try file.remove())

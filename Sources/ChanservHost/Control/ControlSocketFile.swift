@@ -38,20 +38,22 @@ package struct ControlSocketFile: Sendable {
 
     /// The listening descriptor. The caller owns it.
     package let descriptor: Int32
-    private let path: String
+    private(set) var path: String
     /// Identify the file, because another one may replace it at its path.
     private let device: dev_t
     private let inode: ino_t
 
     /// Binds the path and listens. Blocks on the file system.
     ///
+    /// - Parameter replacesListener: whether to replace a socket at which another host listens. `false`, the default,
+    ///   makes that an error.
     /// - Throws: if another host listens there, the file there is not a socket, or the path cannot be bound.
-    package init(binding path: String) throws(ControlSocketError) {
+    package init(binding path: String, replacesListener: Bool = false) throws(ControlSocketError) {
         let what = Self.cannotCreate(path)
         self.path = path
         let lock = try FolderLock(of: path, what)
         defer { lock.unlock() }
-        try Self.removeStaleSocket(at: path, what)
+        try Self.removeStaleSocket(at: path, replacesListener: replacesListener, what)
 
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Self.closeOnExec, 0)
         guard descriptor >= 0 else { throw ControlSocketError(what) }
@@ -125,7 +127,28 @@ package struct ControlSocketFile: Sendable {
         guard unlink(path.systemString) == 0 else { throw ControlSocketError(what) }
     }
 
-    private static func removeStaleSocket(at path: String, _ what: String) throws(ControlSocketError) {
+    /// Moves the socket to its path with `.` and the id of this process at the end. Blocks on the file system.
+    ///
+    /// - Throws: if another file has replaced the socket, or it cannot be moved. If only the new path would be too long
+    ///   for a client, the socket is removed.
+    package func movedAside() throws(ControlSocketError) -> ControlSocketFile {
+        let what = "cannot move the control socket \(quoted(path)) aside"
+        let lock = try FolderLock(of: path, what)
+        defer { lock.unlock() }
+        guard isInPlace else { throw ControlSocketError(what, "another file is at its place") }
+        var moved = self
+        moved.path = "\(path).\(getpid())"
+        guard moved.path.systemBytes.count <= HostConfiguration.Node.longestControlPath else {
+            unlink(path.systemString)
+            throw ControlSocketError(what, "the new path would be too long; it was removed")
+        }
+        guard rename(path.systemString, moved.path.systemString) == 0 else { throw ControlSocketError(what) }
+        return moved
+    }
+
+    private static func removeStaleSocket(
+        at path: String, replacesListener: Bool, _ what: String
+    ) throws(ControlSocketError) {
         var status = stat()
         guard lstat(path.systemString, &status) == 0 else {
             if errno == ENOENT { return }
@@ -134,7 +157,7 @@ package struct ControlSocketFile: Sendable {
         guard status.st_mode & S_IFMT == S_IFSOCK else {
             throw notASocket(what)
         }
-        guard try !hasListener(path, what) else {
+        if !replacesListener, try hasListener(path, what) {
             throw ControlSocketError(what, "another host listens there: stop it, or choose another path")
         }
         guard unlink(path.systemString) == 0 || errno == ENOENT else { throw ControlSocketError(what) }

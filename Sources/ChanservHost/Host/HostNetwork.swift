@@ -3,6 +3,7 @@ public import Chanserv
 internal import ChanservAstraNet
 public import HostConfiguration
 package import Logging
+internal import NIOConcurrencyHelpers
 internal import NIOCore
 
 /// The network of a host: a multiplexer that can listen, join and shut down.
@@ -37,10 +38,12 @@ extension HostNetwork {
 }
 
 /// A network that is an AstraNet node.
-package struct AstraNetHostNetwork: HostNetwork {
+package struct AstraNetHostNetwork: ReplaceableNetwork {
     package let multiplexer: any Multiplexer
     private let node: Node
     private let listenKey: String
+    /// The addresses in the configuration of the listening sockets, in the order in which they were opened.
+    private let listened = NIOLockedValueBox<[HostAddress]>([])
 
     /// - Parameters:
     ///   - configuration: the `node` section of the file, with the changes of command line options.
@@ -57,9 +60,16 @@ package struct AstraNetHostNetwork: HostNetwork {
     package var links: [HostLink] { node.linkList.map(HostLink.init) }
 
     package func listen(at address: HostAddress) async throws -> HostAddress {
+        try await listen(at: address, inheriting: InheritedListeners())
+    }
+
+    package func listen(at address: HostAddress, inheriting sockets: InheritedListeners) async throws -> HostAddress {
         let bound: SocketAddress
         do throws(AstraNetError) {
-            bound = try await node.listen(host: address.host, port: address.port)
+            bound = try await node.listen(host: address.host, port: address.port) { resolved in
+                sockets.take(for: address, at: resolved)
+            }
+            listened.withLockedValue { $0.append(address) }
         } catch {
             let wayOut =
                 switch error.code {
@@ -75,6 +85,26 @@ package struct AstraNetHostNetwork: HostNetwork {
             throw ListenError(description: error.message + wayOut)
         }
         return HostAddress(host: address.host, port: bound.port ?? address.port)
+    }
+
+    package func duplicateListeners() async throws -> [(address: HostAddress, descriptor: Int32)] {
+        Array(zip(listened.withLockedValue { $0 }, try await node.duplicateListeners()))
+    }
+
+    package func startAccepting() async {
+        await node.startAccepting()
+    }
+
+    package func goAway() async {
+        await node.goAway()
+    }
+
+    package func closeIdleLinks() {
+        node.closeIdleLinks()
+    }
+
+    package func waitForForwardedStreams(until deadline: ContinuousClock.Instant) async {
+        await node.waitForForwardedStreams(until: deadline)
     }
 
     package func keepJoined(_ address: HostAddress) async {

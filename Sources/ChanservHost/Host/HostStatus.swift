@@ -61,11 +61,14 @@ public struct HostStatus: Codable, Sendable, Hashable {
         public var elapsedMilliseconds: Int
         public var drainMilliseconds: Int
         public var requestsOpen: Int
+        /// The id of the process that serves instead; `nil` if the host was not replaced.
+        public var successor: Int32?
 
         enum CodingKeys: String, CodingKey {
             case elapsedMilliseconds = "elapsed_ms"
             case drainMilliseconds = "drain_ms"
             case requestsOpen = "requests_open"
+            case successor
         }
     }
 

@@ -27,6 +27,8 @@ public actor PluginHost {
     package let applier: ConfigurationApplier
     let accessLog: AccessLog
     private let notifier: ServiceNotifier
+    /// The replacement of this host by another process.
+    package let replacement: HostReplacement
 
     private var network: (any HostNetwork)?
     private var listening: [HostAddress] = []
@@ -84,6 +86,7 @@ public actor PluginHost {
         threads = PluginThreads(name: "plugin", limit: PluginThreads.defaultSharedLimit)
         tools = Preparation.Tools(store: PluginStore(threads: threads, logger: logger), program: program)
         notifier = ServiceNotifier(manager)
+        replacement = HostReplacement(notifier, logger: logger)
         let open = OpenRequests(surroundings: .system)
         accessLog = AccessLog(open.log, format: accessLogFormat, threads: threads)
         routes = RouteSet(
@@ -103,6 +106,11 @@ public actor PluginHost {
     ///   for errors of the file and of plugins. It is `unavailable` for an address, and if the only errors are missing
     ///   resources and timeouts.
     public func start() async throws(HostError) {
+        try await start(inheriting: HostInheritance())
+    }
+
+    /// Starts as ``start()`` does, with what this process inherits.
+    package func start(inheriting inheritance: HostInheritance) async throws(HostError) {
         precondition(network == nil, "a host starts once")
         guard case .begin(let number) = machine.requested() else {
             throw HostError(.internalFailure, ["the host was shut down before it started"])
@@ -111,7 +119,7 @@ public actor PluginHost {
         notifier.startWatchdog { [weak self] in await self?.isResponsive ?? false }
         var failure: HostError?
         do throws(HostError) {
-            try await startUp()
+            try await startUp(inheriting: inheritance)
         } catch {
             failure = error
             await tearDown(deadline: .now)
@@ -124,7 +132,7 @@ public actor PluginHost {
         if let failure { throw failure }
     }
 
-    private func startUp() async throws(HostError) {
+    private func startUp(inheriting inheritance: HostInheritance) async throws(HostError) {
         closeDescriptorsOnExec()
         let configuration: HostConfiguration
         do throws(ConfigurationErrors) {
@@ -140,7 +148,9 @@ public actor PluginHost {
         try await applier.start(configuration, logger: logger) { [weak self] in
             Task { await self?.reload(because: .folder) }
         }
-        try await listen(node, on: network)
+        let opening = HostOpening(
+            node: node, file: applier.file, network: network, threads: threads, logger: logger)
+        (listening, control) = try await opening.open(for: self, inheriting: inheritance)
         joins = node.join.map { address in Task { await network.keepJoined(address) } }
         readySince = .now
         var work = node.role == .router ? ["routing"] : []
@@ -151,26 +161,7 @@ public actor PluginHost {
         metadata["host"] = network.hostID.map { "\($0)" }
         logger.info("ready: listening on \(addresses), \(work.joined(separator: " and "))", metadata: metadata)
         await routes.notifyServing(isReady: true)
-    }
-
-    private func listen(_ node: HostConfiguration.Node, on network: any HostNetwork) async throws(HostError) {
-        var problems: [String] = []
-        for address in node.listen {
-            do {
-                listening.append(try await network.listen(at: address))
-            } catch {
-                let place = node.listenLocations[address] ?? ConfigurationLocation(file: applier.file)
-                problems.append("\(place): \(error)")
-            }
-        }
-        if let path = node.control {
-            do throws(ControlSocketError) {
-                control = try await ControlSocket(at: path, host: self, threads: threads, logger: logger)
-            } catch {
-                problems.append("\(node.controlLocation ?? ConfigurationLocation(file: applier.file)): \(error)")
-            }
-        }
-        if !problems.isEmpty { throw HostError(.unavailable, problems) }
+        await replacement.ready(network, control, logger: logger)
     }
 
     /// Always `true`. The watchdog reads it; the read ends only if this actor and that of the routes respond.
@@ -359,11 +350,12 @@ public actor PluginHost {
                 retained: HostStatus.Retained(
                     copies: tools.store.statistics.copies, bytes: tools.store.statistics.bytes),
                 reloads: history.counts, accessLog: accessLog.status, lastReload: history.lastReload,
-                stopping: stopping.map {
+                stopping: stopping.map { [successor = await replacement.successor] in
                     HostStatus.Stopping(
                         elapsedMilliseconds: $0.began.duration(to: .now).wholeMilliseconds,
                         drainMilliseconds: $0.drain.wholeMilliseconds,
-                        requestsOpen: routes.requestsByGeneration.reduce(0) { $0 + $1.requests })
+                        requestsOpen: routes.requestsByGeneration.reduce(0) { $0 + $1.requests },
+                        successor: successor)
                 })
         }
     }
@@ -393,10 +385,17 @@ public actor PluginHost {
         let deadline = ContinuousClock.now + drain
         stopping = (.now, drain)
         let time = ValueGrammar.text(drain)
-        logger.info("stopping: no new requests, up to \(time) for running ones")
-        notifier.stopping(status: "stopping: up to \(time) for requests that run")
+        let successor = await replacement.stop()
+        if let successor {
+            logger.info("process \(successor) serves now; up to \(time) for the requests that run here")
+            await HostReplacement.waitForClientsToMove(until: deadline)
+        } else {
+            logger.info("stopping: no new requests, up to \(time) for running ones")
+            notifier.stopping(status: "stopping: up to \(time) for requests that run")
+        }
         // Before the wait for the reload, so that no new request is accepted meanwhile.
         await routes.stopAccepting()
+        if successor != nil { (network as? any ReplaceableNetwork)?.closeIdleLinks() }
         if await !lastReloadEnded.wait(until: deadline) {
             logger.warning("the start or reload did not end in time: a plugin's create function does not return")
         }
@@ -407,9 +406,13 @@ public actor PluginHost {
     /// Ends all routes, instances and links. It may run twice, for a failed start and for the shutdown.
     private func tearDown(deadline: ContinuousClock.Instant, drain: Duration? = nil) async {
         await applier.stop()
+        await routes.tearDown(deadline: deadline, drain: drain)
+        if await replacement.successor != nil {
+            await (network as? any ReplaceableNetwork)?.waitForForwardedStreams(until: deadline)
+        }
+        // The end of a join closes its link, and requests may have come over it.
         for join in joins { join.cancel() }
         joins = []
-        await routes.tearDown(deadline: deadline, drain: drain)
         await network.take()?.shutdown()
         await accessLog.flush()
         // Last, so that operators can watch the shutdown.

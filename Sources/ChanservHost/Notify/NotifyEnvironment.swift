@@ -55,6 +55,13 @@ package struct NotifyEnvironment: Sendable, Hashable {
         watchdogInterval = max(.microseconds(microseconds / 2), Self.shortestInterval)
     }
 
+    /// The variables for another process that notifies the same manager.
+    package var variables: [String] {
+        // Without WATCHDOG_PID, the interval applies to the process that gets it.
+        ["NOTIFY_SOCKET=\(address)"]
+            + (watchdogInterval.map { ["WATCHDOG_USEC=\(Int64($0 * 2 / .microseconds(1)))"] } ?? [])
+    }
+
     /// Returns the variables and removes them from this process's environment, so that child processes do not use them.
     ///
     /// Must be called while no other thread accesses the environment.

@@ -11,6 +11,8 @@ package enum NotifyMessage: Sendable, Hashable {
     case stopping(status: String)
     /// The process is alive.
     case watchdog
+    /// Another process is the service from now on.
+    case mainProcess(Int32)
 
     /// Contents of the datagram: one assignment per line.
     package var text: String {
@@ -20,6 +22,7 @@ package enum NotifyMessage: Sendable, Hashable {
         case .status(let status): "STATUS=\(Self.line(status))"
         case .stopping(let status): "STOPPING=1\nSTATUS=\(Self.line(status))"
         case .watchdog: "WATCHDOG=1"
+        case .mainProcess(let pid): "MAINPID=\(pid)"
         }
     }
 

@@ -53,6 +53,9 @@ public final class ServiceManager: Sendable {
         close(descriptor)
     }
 
+    /// The environment variables with which a process that takes over finds the manager, as `NAME=value`.
+    package var successorEnvironment: [String] { environment.variables }
+
     /// Queues a message.
     package func tell(_ message: NotifyMessage) {
         queue.async { self.send(message) }

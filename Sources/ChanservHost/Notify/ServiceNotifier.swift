@@ -50,11 +50,25 @@ final class ServiceNotifier: Sendable {
         }
     }
 
-    /// Notifies that the host stops.
+    /// Notifies that another process is the service from now on, and waits until the message is sent. No message follows
+    /// it.
+    func handedOver(to pid: Int32) async {
+        state.withLockedValue { state in
+            state.isStopping = true
+            manager?.tell(.mainProcess(pid))
+        }
+        await stop()
+    }
+
+    /// The environment variables with which a process that takes over finds the manager, as `NAME=value`.
+    var successorEnvironment: [String] { manager?.successorEnvironment ?? [] }
+
+    /// Notifies that the host stops, unless another process is the service.
     ///
     /// - Parameter status: text for people.
     func stopping(status: String) {
         state.withLockedValue { state in
+            if state.isStopping { return }
             state.isStopping = true
             manager?.tell(.stopping(status: status))
         }

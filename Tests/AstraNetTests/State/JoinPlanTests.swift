@@ -128,6 +128,51 @@ import Testing
         #expect(plan.remove(other) == [.close(1)])
     }
 
+    // MARK: - Peers that go away
+
+    @Test func `the address of a peer that goes away is joined again while the old link is open`() {
+        var plan = Self.plan(addresses: 2)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: nil) == true)
+        #expect(plan.connected(Self.addresses[1], 2, coveredBy: Self.hosts[1]) == true)
+        #expect(
+            plan.goesAway(1, to: Self.hosts[0], age: Self.second, now: 5 * Self.second, jitter: 0) == true)
+        #expect(plan.tick(now: 5 * Self.second) { _ in true } == [.connect(Self.addresses[0], expecting: [])])
+        #expect(plan.connected(Self.addresses[0], 3, coveredBy: nil) == true)
+        // The loss of the old link concerns the plan no more.
+        #expect(plan.linkDown(1, now: 6 * Self.second, jitter: 0) == nil)
+        #expect(plan.goesAway(1, to: Self.hosts[0], age: Self.second, now: 6 * Self.second, jitter: 0) == false)
+        #expect(plan.tick(now: 6 * Self.second) { _ in true } == [])
+    }
+
+    @Test func `an address that another link covers is joined again when the host of that link goes away`() {
+        var plan = Self.plan(addresses: 2)
+        #expect(plan.connected(Self.addresses[0], 1, coveredBy: Self.hosts[0]) == true)
+        #expect(plan.connected(Self.addresses[1], 2, coveredBy: Self.hosts[1]) == true)
+        #expect(plan.goesAway(7, to: Self.hosts[0], age: Self.second, now: Self.second, jitter: 0) == true)
+        #expect(plan.tick(now: Self.second) { _ in true } == [.connect(Self.addresses[0], expecting: [])])
+    }
+
+    @Test func `a peer that goes away at once each time is joined with pauses`() {
+        var plan = Self.plan(addresses: 1)
+        for link: UInt64 in 1...3 {
+            let now = link * Self.second
+            #expect(plan.connected(Self.addresses[0], link, coveredBy: nil) == true)
+            #expect(
+                plan.goesAway(link, to: Self.hosts[0], age: Self.second - 1, now: now, jitter: 0) == true)
+            #expect(plan.tick(now: now + 124_999_999) { _ in true } == [])
+            #expect(plan.tick(now: now + 125_000_000) { _ in true } == [.connect(Self.addresses[0], expecting: [])])
+        }
+    }
+
+    @Test func `an address that only a host behind a router announced is not joined when that host goes away`() {
+        var plan = JoinPlan()
+        plan.follow(Self.hosts[0], at: Self.addresses[0], over: 1, now: 0)
+        #expect(plan.tick(now: 0) { _ in false }.count == 1)
+        #expect(plan.connected(Self.addresses[0], 2, coveredBy: nil) == true)
+        #expect(plan.goesAway(2, to: Self.hosts[0], age: Self.second, now: Self.second, jitter: 0) == false)
+        #expect(plan.tick(now: Self.second) { _ in false } == [])
+    }
+
     // MARK: - Follows
 
     @Test func `a followed address is joined and its host is expected there`() {

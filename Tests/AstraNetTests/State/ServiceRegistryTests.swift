@@ -372,4 +372,28 @@ extension ServiceRegistry {
         }
         #expect(order.count == 20 && Set(order.suffix(10)) == avoided)
     }
+
+    @Test(arguments: [nil, "a bucket"])
+    func `offers over links that go away are picked last, and another link to the same address first`(
+        bucket: String?
+    ) {
+        var registry = ServiceRegistry()
+        let address = Address(host: HostID(rawValue: 1), port: 7)
+        let relayed = ServiceOffer(name: "echo", address: address, isRelayed: true)
+        let old = ServiceOffer(name: "echo", address: Address(host: HostID(rawValue: 2), port: 7), isRelayed: false)
+        _ = registry.add(relayed, from: 1, limit: 10)
+        _ = registry.add(old, from: 2, limit: 10)
+        func pick(_ goingAway: Set<ServiceRegistry.LinkID>) -> [ServiceRegistry.LinkID?] {
+            (0..<20).map {
+                OfferSelection.pick(
+                    among: registry.candidates(for: "echo"), name: "echo", bucket: bucket, draw: $0,
+                    goingAway: goingAway)?.link
+            }
+        }
+        #expect(Set(pick([2])) == [1])
+        #expect(Set(pick([1])) == [2])
+        #expect(pick([1, 2]).allSatisfy { $0 != nil }, "a link that goes away serves if there is no other")
+        _ = registry.add(relayed, from: 3, limit: 10)
+        #expect(Set(pick([1, 2])) == [3])
+    }
 }

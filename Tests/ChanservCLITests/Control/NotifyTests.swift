@@ -60,6 +60,37 @@ import Testing
         }
     }
 
+    @Test func `after an upgrade the new process is the service, and the old one sends nothing`() async throws {
+        try await TestHost.withFolder(TestHost.controlled) { folder in
+            let manager = try NotifyReceiver(folder + "/notify")
+            let process = try start(manager, folder)
+            defer { process.end() }
+            #expect(try await manager.next() == "READY=1\nSTATUS=serving echo, files, ticker")
+            _ = try await process.errorLine(with: "ready")
+
+            let upgrade = try await ChanservCommand.run("upgrade", "--socket", folder + "/c.sock")
+            #expect(upgrade.code == 0, "\(upgrade.errors)")
+            let message = try await manager.next()
+            let pid = try #require(message.wholeMatch(of: #/MAINPID=(\d+)/#).flatMap { pid_t($0.1) })
+            defer { kill(pid, SIGKILL) }
+            #expect(upgrade.text == "process \(pid) serves now\n")
+            #expect(try await manager.next() == "READY=1\nSTATUS=serving echo, files, ticker")
+            kill(pid, SIGTERM)
+            #expect(try await manager.next().hasPrefix("STOPPING=1\nSTATUS=stopping: "))
+            // Both processes have the standard error, so both have ended.
+            #expect(try await process.exit().code == 0)
+
+            let router = try ChildProcess(
+                "/usr/bin/env",
+                [
+                    "NOTIFY_SOCKET=\(manager.name)", ChanservCommand.buildFolder + "/chanserv", "router", "--listen",
+                    "127.0.0.1:0",
+                ])
+            defer { router.end() }
+            #expect(try await manager.next() == "READY=1\nSTATUS=routing", "the old process has sent a message")
+        }
+    }
+
     @Test func `the service manager receives each state change of a router`() async throws {
         try await TestHost.withFolder { folder in
             let manager = try NotifyReceiver(folder + "/notify")

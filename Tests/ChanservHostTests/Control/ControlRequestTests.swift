@@ -10,6 +10,7 @@ import Testing
         .reload(dryRun: false), .reload(dryRun: true),
         .requests(nil, every: nil), .requests("echo", every: nil), .requests(nil, every: .seconds(1)),
         .requests("echo", every: .milliseconds(100)), .cancel(0, reason: nil), .cancel(.max, reason: "a \"reason\"\n"),
+        .upgrade, .listeners(version: 1), .handOver,
         .links(every: nil), .links(every: .seconds(1)), .drain("echo"), .enable("a \"quoted\"\n\u{1F600} name"),
     ])
     func `a request is encoded as one line and decoded from it`(request: ControlRequest) throws {

@@ -8,6 +8,7 @@ import Testing
         #expect(NotifyMessage.status("busy").text == "STATUS=busy")
         #expect(NotifyMessage.stopping(status: "ending").text == "STOPPING=1\nSTATUS=ending")
         #expect(NotifyMessage.watchdog.text == "WATCHDOG=1")
+        #expect(NotifyMessage.mainProcess(42).text == "MAINPID=42")
     }
 
     @Test func `control characters in a status text become spaces`() {
@@ -48,5 +49,15 @@ import Testing
             #expect(environment.watchdogInterval == nil)
             #expect(environment.watchdogProblem?.contains("WATCHDOG_USEC") == true)
         }
+    }
+
+    @Test(arguments: [
+        ["NOTIFY_SOCKET": "/run/n"], ["NOTIFY_SOCKET": "@n", "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "42"],
+    ])
+    func `a process that takes over finds the same manager`(variables: [String: String]) throws {
+        let own = try #require(try environment(variables))
+        let passed = own.variables.map { $0.split(separator: "=", maxSplits: 1).map(String.init) }
+        let other = try NotifyEnvironment(Dictionary(uniqueKeysWithValues: passed.map { ($0[0], $0[1]) }), pid: 43)
+        #expect(other == own)
     }
 }

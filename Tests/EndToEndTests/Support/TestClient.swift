@@ -8,11 +8,23 @@ import Testing
 struct TestClient: Sendable {
     let node: Node
     let client: Client
+    /// Joins the host again when the link is lost or the host goes away; `nil` if the client does not.
+    private let joining: Task<Void, Never>?
 
     static let patience = Duration.seconds(90)
 
-    init(port: Int, configure: (inout Client.Configuration) -> Void = { _ in }) async throws {
-        node = Node()
+    /// - Parameters:
+    ///   - keepsJoined: whether the client joins the host again. `false` by default.
+    ///   - staysBehindRouter: whether the client makes no direct links to hosts behind a router. `false` by default.
+    init(
+        port: Int, keepsJoined: Bool = false, staysBehindRouter: Bool = false,
+        configure: (inout Client.Configuration) -> Void = { _ in }
+    ) async throws {
+        var nodeConfiguration = NodeConfiguration()
+        if staysBehindRouter { nodeConfiguration.role = .server }
+        let node = Node(configuration: nodeConfiguration)
+        self.node = node
+        joining = keepsJoined ? Task { await node.keepJoined(host: "127.0.0.1", port: port) } : nil
         try await node.join(host: "127.0.0.1", port: port, deadline: .now + Self.patience)
         var configuration = Client.Configuration()
         configuration.dialTimeout = Self.patience
@@ -63,6 +75,7 @@ struct TestClient: Sendable {
 
     /// Closes the link at once.
     func close() async {
+        joining?.cancel()
         await node.shutdown(grace: .zero)
     }
 }

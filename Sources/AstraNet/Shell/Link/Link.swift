@@ -56,6 +56,8 @@ package final class Link: Sendable {
     let streamReads = Atomic<UInt64>(0)
     /// Whether the peer has sent nothing for more than two ping intervals (``KeepAlive/isSilent(now:)``).
     let isSilent = Atomic<Bool>(false)
+    /// Whether the peer has sent GOAWAY.
+    let isGoingAway = Atomic<Bool>(false)
     /// Number of this node's streams on the link, including those whose DIAL is not sent yet.
     private let streamCount = Atomic<Int>(0)
     /// Requests that could not open the stream of their next source because the link is at its stream limit.
@@ -254,7 +256,14 @@ package final class Link: Sendable {
         peer?.can(ability, with: host) ?? false
     }
 
-    /// Retires the link because another link leads to the same host. It closes when it has had no streams for 3 s.
+    /// Tells the peer to join the address of this node again, because another process accepts links there.
+    func sendGoAway() {
+        let header = OpHeader(.goAway, to: Address(host: .peer, port: 0), from: node.address(port: 0))
+        sendControl { $0.writeOp(header) }
+    }
+
+    /// Retires the link because another link leads to the same host, or one end goes away. It closes when it has had
+    /// no streams for 3 s.
     func retire() {
         eventLoop.execute { self.handler.value?.retire() }
     }

@@ -100,6 +100,8 @@ package final class LinkHandler: ChannelInboundHandler {
         case .loseRoute(let host):
             streams.loseRoute(to: host)
             node.routeLost(to: host, over: link)
+        case .avoidLink:
+            node.peerGoesAway(link)
         case .flush(let deadline):
             close(LinkMachine.nodeIsClosed, at: deadline)
             flush()
@@ -170,6 +172,8 @@ package final class LinkHandler: ChannelInboundHandler {
             up.succeed(LinkUp(link: link, peer: peer.host, isRetired: result == .retire(link.id)))
         }
         perform(machine.joined(isAccepted: result != nil, now: link.now))
+        // The connection was accepted just before this node stopped listening.
+        if node.directory.isGoingAway { link.sendGoAway() }
     }
 
     /// Reports to the machine when all written bytes have been sent.
@@ -218,7 +222,7 @@ package final class LinkHandler: ChannelInboundHandler {
         perform(machine.finish(deadline: deadline.uptimeNanoseconds))
     }
 
-    /// Retires the link because another link leads to the same host. It closes when it has had no streams for 3 s.
+    /// Retires the link: it closes when it has had no streams for 3 s.
     func retire() { machine.retire() }
 
     /// Makes a retired link usable again because the link that replaced it is closed.

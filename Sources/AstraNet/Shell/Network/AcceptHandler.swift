@@ -92,6 +92,22 @@ package final class AcceptHandler: ChannelInboundHandler {
 }
 
 extension Channel {
+    /// Returns a duplicate of the socket of this channel, which is close-on-exec. The caller owns it.
+    ///
+    /// - Returns: `nil` if the channel has no socket.
+    /// - Throws: ``AstraNetError`` with code `limitReached` if the process has no free descriptor.
+    package func duplicateDescriptor() async throws -> CInt? {
+        try await eventLoop.submit {
+            let duplicate = try self.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
+                fcntl($0, F_DUPFD_CLOEXEC, 3)
+            }
+            guard duplicate != -1 else {
+                throw AstraNetError(.limitReached, "cannot duplicate a socket: \(String(cString: strerror(errno)))")
+            }
+            return duplicate
+        }.get()
+    }
+
     /// Makes the socket of this channel invisible to programs that plugins start. NIO creates sockets without this
     /// flag. Event loop only.
     package func setCloseOnExec() {

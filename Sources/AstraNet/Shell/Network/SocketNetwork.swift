@@ -16,6 +16,9 @@ package struct SocketNetwork: LinkNetwork {
     /// Numbers of unsent bytes at which a connection becomes writable again (256 KiB) and not writable (1 MiB).
     private static let waterMark = ChannelOptions.Types.WriteBufferWaterMark(low: 256 * 1_024, high: 1 << 20)
 
+    /// Maximum number of connections that wait to be accepted.
+    private static let backlog: Int32 = 1_024
+
     package init() {}
 
     package func addresses(
@@ -83,18 +86,40 @@ package struct SocketNetwork: LinkNetwork {
         at address: SocketAddress, on group: any EventLoopGroup,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
-        ServerBootstrap(group: group)
-            .serverChannelOption(.backlog, value: 1_024)
+        Self.server(on: group, initializer)
+            .serverChannelOption(.backlog, value: Self.backlog)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .bind(to: address)
+    }
+
+    /// Makes a channel of a socket that is bound and listens already. It accepts connections when its option `autoRead`
+    /// is set.
+    static func adopt(
+        _ descriptor: CInt, on group: any EventLoopGroup,
+        initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+    ) -> EventLoopFuture<any Channel> {
+        let bootstrap = server(on: group, initializer).serverChannelOption(.autoRead, value: false)
+        return bootstrap.withBoundSocket(descriptor).flatMapThrowing { channel in
+            // NIO has set its default of 128.
+            try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
+                setBacklog($0, backlog)
+            }
+            return channel
+        }
+    }
+
+    private static func server(
+        on group: any EventLoopGroup, _ initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+    ) -> ServerBootstrap {
+        ServerBootstrap(group: group)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
+            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
             .childChannelOption(.maxMessagesPerRead, value: 4)
-            .childChannelOption(.writeBufferWaterMark, value: Self.waterMark)
+            .childChannelOption(.writeBufferWaterMark, value: waterMark)
             .childChannelInitializer { channel in
                 channel.setCloseOnExec()
                 return initializer(channel)
             }
-            .bind(to: address)
     }
 
     /// Creates a connection from open file descriptors.
@@ -161,9 +186,44 @@ package struct SocketNetwork: LinkNetwork {
     }
 }
 
+/// Sets the maximum number of connections that wait to be accepted at a listening socket.
+private func setBacklog(_ socket: CInt, _ backlog: CInt) {
+    _ = listen(socket, backlog)
+}
+
 extension SocketAddress {
+    /// The address of a socket that listens for TCP connections.
+    ///
+    /// - Returns: `nil` if the descriptor is no such socket.
+    package init?(listening descriptor: CInt) {
+        var isListening: CInt = 0
+        var length = socklen_t(MemoryLayout<CInt>.size)
+        guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &length) == 0, isListening != 0 else {
+            return nil
+        }
+        var storage = sockaddr_storage()
+        length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = withUnsafeMutablePointer(to: &storage) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        guard result == 0 else { return nil }
+        switch CInt(storage.ss_family) {
+        case AF_INET:
+            self.init(
+                withUnsafePointer(to: storage) {
+                    $0.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { $0.pointee }
+                })
+        case AF_INET6:
+            self.init(
+                withUnsafePointer(to: storage) {
+                    $0.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { $0.pointee }
+                })
+        default: return nil
+        }
+    }
+
     /// `ip:port` as Go prints it, for example `127.0.0.1:5555` or `[::1]:5555`; empty if the address has no IP address.
-    var printed: String {
+    package var printed: String {
         guard let ipAddress, let port else { return "" }
         return HostPort(host: ipAddress, port: port).description
     }

@@ -53,6 +53,9 @@ struct LinkMachine: Hashable, Sendable {
         case sendTaken(UInt32)
         /// Handles that the peer, a router, has lost a host.
         case loseRoute(HostID)
+        /// Handles GOAWAY: dials over this link only if no other link offers the service, and joins its address again if
+        /// this node has dialled it.
+        case avoidLink
         /// Flushes the streams, and closes the link at the deadline.
         case flush(deadline: UInt64)
         /// Calls ``LinkMachine/written()`` when all written bytes have been sent.
@@ -112,7 +115,7 @@ struct LinkMachine: Hashable, Sendable {
     private var discovers = AnswerRateLimit(atOnce: 1_024, perSecond: 32)
     private var hasRefusedOffers = false
     private var finishing = Finishing.no
-    /// Whether another link leads to the same host, so that this one closes when it has no streams.
+    /// Whether this link closes when it has no streams: another one leads to the same host, or one end goes away.
     private(set) var isRetired = false
     private var idleSinceRetired = 0
 
@@ -196,6 +199,11 @@ struct LinkMachine: Hashable, Sendable {
             return .follow(source.host, to: String(buffer: op.payload.prefix(Self.maximumFollow)))
         case .rst:
             return .loseRoute(source.host)
+        case .goAway:
+            guard source.host == peer.host else { return .doNothing }
+            // The dialer closes the link when it is idle. The other end may still get dials over it.
+            if isDialled { retire() }
+            return .avoidLink
         case .reads, .taken, .shared:
             // From another host than the peer, these are unknown commands.
             return source.host == peer.host ? receivedSharing(op, from: peer) : .doNothing
@@ -344,7 +352,8 @@ struct LinkMachine: Hashable, Sendable {
         let verdict = keepAlive.check(now: now)
         if case .close(let reason) = verdict { return close(reason) }
         if idleSinceRetired >= Self.idleTicks {
-            return drain(AstraNetError(.closed, "another link leads to the same host"), deadline: now + Self.drainTime)
+            return drain(
+                AstraNetError(.closed, "the link was replaced and is not used"), deadline: now + Self.drainTime)
         }
         return verdict == .sendPing ? .sendPing : .doNothing
     }
@@ -354,7 +363,7 @@ struct LinkMachine: Hashable, Sendable {
 
     // MARK: - Closing
 
-    /// Retires the link, because another link leads to the same host.
+    /// Retires the link, because another link leads to the same host, or because one end goes away.
     mutating func retire() {
         isRetired = true
     }
@@ -454,7 +463,8 @@ extension Command {
 
     private var isOfLinks: Bool {
         switch self {
-        case .ping, .pong, .dial, .handshake, .service, .noService, .follow, .discover, .rst, .reads, .shared, .taken:
+        case .ping, .pong, .dial, .handshake, .service, .noService, .follow, .discover, .rst, .goAway, .reads,
+            .shared, .taken:
             true
         default: false
         }

@@ -505,11 +505,14 @@ package actor RouteSet {
         let reason = "the host stopped and its time to drain is over"
         // At the deadline the requests are first counted, and then cancelled with these tasks.
         let later = deadline + .seconds(1)
-        for route in running { departures.remove(route, deadline: later, reason: reason, logger: logger) }
+        let routes = running
         running = []
         deployments = Deployments()
         judging?.cancel()
+        // Before the routes are removed: a route without requests leaves the table at once, and the table releases an
+        // instance only if its route leaves after it was retired.
         publish(deadline: later, reason: reason)
+        for route in routes { departures.remove(route, deadline: later, reason: reason, logger: logger) }
         for drain in drains.values { drain.cancel() }
         drains = [:]
 

@@ -1,0 +1,161 @@
+internal import NIOConcurrencyHelpers
+public import NIOCore
+internal import Synchronization
+
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
+extension Node {
+    /// Listens at an address and accepts links there.
+    ///
+    /// - Parameters:
+    ///   - host: a DNS name or an IP address.
+    ///   - port: the TCP port; 0 for any free port.
+    /// - Returns: the address at which the node listens.
+    /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the error of
+    ///   the operating system in the message; or with code `closed` if the node is shut down.
+    @discardableResult
+    public func listen(host: String, port: Int) async throws(AstraNetError) -> SocketAddress {
+        try await listen(host: host, port: port) { _ in nil }
+    }
+
+    /// Listens as ``listen(host:port:)`` does, with a socket that another process has bound. The node accepts
+    /// connections at such a socket after ``startAccepting()``.
+    ///
+    /// - Parameter adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
+    ///   bind a new one.
+    @discardableResult
+    package func listen(
+        host: String, port: Int, adopting: (SocketAddress) -> CInt?
+    ) async throws(AstraNetError) -> SocketAddress {
+        let core = core
+        let network = core.surroundings.network
+        let server: any Channel
+        let requested: SocketAddress
+        do {
+            requested = try await network.addresses(of: host, port: port, on: core.timers).get()[0]
+            let makeLink: @Sendable (any Channel) -> EventLoopFuture<Void> = { channel in
+                core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
+            }
+            if let descriptor = adopting(requested) {
+                server = try await SocketNetwork.adopt(descriptor, on: core.group, initializer: makeLink).get()
+            } else {
+                server = try await network.listen(at: requested, on: core.group, initializer: makeLink).get()
+            }
+            let accepting = server
+            let log = core.log
+            let name = accepting.localAddress?.printed ?? "\(host):\(port)"
+            try await accepting.eventLoop.submit {
+                try accepting.pipeline.syncOperations.addHandler(AcceptHandler(name: name, log: log))
+            }.get()
+        } catch {
+            throw AstraNetError(
+                SocketNetwork.listenFailure(error),
+                "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
+        }
+        servers.withLockedValue { $0.append(server) }
+        if core.directory.isClosed {
+            server.close(promise: nil)
+            throw AstraNetError(.closed, "cannot listen on \(host):\(port): the node is closed")
+        }
+        let address = server.localAddress ?? requested
+        core.listens(at: address.ipAddress ?? host, port: address.port ?? port)
+        return address
+    }
+
+    // MARK: - Replacement by another process
+
+    /// Returns duplicates of the listening sockets, in the order of the calls of ``listen(host:port:)``. They are
+    /// close-on-exec, and the caller owns them.
+    ///
+    /// - Throws: ``AstraNetError`` with code `closed` if a socket is closed, or `limitReached` if the process has no
+    ///   free descriptor.
+    package func duplicateListeners() async throws(AstraNetError) -> [CInt] {
+        var descriptors: [CInt] = []
+        for server in servers.withLockedValue({ $0 }) {
+            do {
+                guard let descriptor = try await server.duplicateDescriptor() else {
+                    throw AstraNetError(.closed, "a listening socket is closed")
+                }
+                descriptors.append(descriptor)
+            } catch {
+                for descriptor in descriptors { close(descriptor) }
+                throw error as? AstraNetError ?? AstraNetError(.closed, SocketNetwork.reason(error))
+            }
+        }
+        return descriptors
+    }
+
+    /// Accepts connections at the sockets that other processes have bound.
+    ///
+    /// Of two processes with the same socket only one may accept. The system wakes both for each connection, and a
+    /// debug build of NIO ends a process that finds no connection then.
+    package func startAccepting() async {
+        await setAccepting(true)
+    }
+
+    private func setAccepting(_ isAccepting: Bool) async {
+        for server in servers.withLockedValue({ $0 }) {
+            do {
+                try await server.setOption(.autoRead, value: isAccepting).get()
+            } catch {
+                // The socket is closed, because the node is shut down.
+            }
+        }
+    }
+
+    /// Waits until connections that were accepted before the call are set up.
+    ///
+    /// NIO sets a connection up on its own event loop, and then returns to that of the listening socket. If the socket
+    /// was closed meanwhile, it closes the connection.
+    private func waitForAcceptedConnections() async {
+        for _ in 0..<2 {
+            for loop in core.group.makeIterator() {
+                do {
+                    try await loop.submit {}.get()
+                } catch {
+                    // The event loop has ended, and its connections with it.
+                }
+            }
+        }
+    }
+
+    /// Stops listening, and sends GOAWAY over all links (`docs/protocol.md` §3): nodes that have dialled this one join
+    /// its address again, and all prefer other links. Links and services stay.
+    package func goAway() async {
+        await setAccepting(false)
+        await waitForAcceptedConnections()
+        await stopListening()
+        for link in core.directory.goAway() { link.sendGoAway() }
+    }
+
+    /// Closes each link as soon as it has had no streams for 3 s.
+    package func closeIdleLinks() {
+        for link in core.directory.links { link.retire() }
+    }
+
+    /// Waits while links are open over which this node has forwarded streams, because it does not know whether the
+    /// streams still exist. Peers close such links when they have no streams. A cancellation ends the wait.
+    package func waitForForwardedStreams(until deadline: ContinuousClock.Instant) async {
+        while core.directory.links.contains(where: { $0.hasForwarded.load(ordering: .relaxed) }), .now < deadline {
+            do {
+                try await Task.sleep(until: min(deadline, .now + .milliseconds(100)), clock: .continuous)
+            } catch {
+                return
+            }
+        }
+    }
+
+    func stopListening() async {
+        let servers = servers.withLockedValue { servers in
+            defer { servers = [] }
+            return servers
+        }
+        for server in servers { await Self.closed(server) }
+    }
+}
