@@ -15,13 +15,13 @@ struct Reload: AsyncParsableCommand {
             With --dry-run the host reads the file and the plugins as for a reload, and tries new instances out in \
             short-lived processes. It prints what a reload would print, and has the same exit code.
 
-            With --wait the command ends when the new versions of plugins have passed their probation \
-            ('deploy.probation'), were rolled back, or are held because there were too few requests to judge them.
+            With --wait the command ends when all versions on probation ('deploy.probation') have passed it, were \
+            rolled back, or are held because there were too few requests to judge them.
 
             The command finds the host by 'control' under 'node' in its configuration, or by --socket.
 
             Exit codes: 0 success; 65 the reload was refused, a drop-in is wrong, a version was rolled back, or no \
-            control socket is configured; 69 no host answers; 75 with --wait: a version is held.
+            control socket is configured; 69 no host answers; 75 with --wait: a version was not judged.
 
             EXAMPLES
               chanserv reload
@@ -53,41 +53,70 @@ struct Reload: AsyncParsableCommand {
             for warning in report.warnings { StandardError.write("warning: \(warning)") }
             for reason in report.reasons + report.rejected + report.rolledBack { StandardError.report(reason) }
             if options.json { try options.write(report) } else { try options.write(text: report.text + "\n") }
-            if report.result == .refused || !report.rejected.isEmpty || !report.rolledBack.isEmpty {
-                throw ExitCode(65)
+            var isBad = report.result == .refused || !report.rejected.isEmpty || !report.rolledBack.isEmpty
+            var isHeld = false
+            if wait, report.result != .refused {
+                let verdicts = try await verdicts(after: report.changes.repointed, at: path)
+                isBad = isBad || verdicts.contains(.rolledBack)
+                isHeld = verdicts.contains(.none)
             }
-            if wait { try await waitForVerdicts(on: Set(report.changes.repointed), at: path) }
+            if isBad { throw ExitCode(65) }
+            if isHeld { throw ExitCode(75) }
         }
     }
 
-    /// Waits until none of the routes is on probation. Prints each verdict on standard error.
-    private func waitForVerdicts(on routes: Set<String>, at path: String) async throws {
-        var (waiting, held, wasRolledBack) = (routes, false, false)
-        while !waiting.isEmpty {
+    /// The end of the wait for one route.
+    private enum Verdict {
+        case stays, rolledBack
+        /// The version was not judged.
+        case none
+    }
+
+    /// Waits until no route is on probation that was at the beginning. Prints each verdict on standard error.
+    ///
+    /// - Parameter repointed: the routes to which the reload has given another version.
+    private func verdicts(after repointed: [String], at path: String) async throws -> [Verdict] {
+        var versions: [String: String]?
+        var verdicts: [Verdict] = []
+        while true {
             let status = try await options.ask(.status(every: nil), at: path, as: StatusAnswer.self)
-            let deploys = Dictionary(status.routes.map { ($0.vaddr, $0.deploy) }) { first, _ in first }
-            for vAddr in waiting.sorted() {
-                let name = vAddr.visible
-                guard let deploy = deploys[vAddr] ?? nil else {
-                    StandardError.write("route '\(name)': the new version stays")
-                    waiting.remove(vAddr)
-                    continue
-                }
-                switch deploy.state {
-                case .probation: continue
-                case .held:
-                    held = true
-                    StandardError.report("route '\(name)': \(deploy.version.visible) is held: too few requests")
-                case .rolledBack:
-                    wasRolledBack = true
-                    let reason = (deploy.reason ?? "").visible
-                    StandardError.report("route '\(name)': \(deploy.version.visible) was rolled back: \(reason)")
-                }
-                waiting.remove(vAddr)
+            var waiting =
+                versions
+                ?? Dictionary(
+                    status.routes.compactMap { route in
+                        guard let deploy = route.deploy, deploy.state != .rolledBack || repointed.contains(route.vaddr)
+                        else { return nil }
+                        return (route.vaddr, deploy.version)
+                    }
+                ) { first, _ in first }
+            if status.stopping != nil, !waiting.isEmpty {
+                StandardError.report("the host is stopping")
+                throw ExitCode(69)
             }
-            if !waiting.isEmpty { try await Task.sleep(for: .milliseconds(500)) }
+            let routes = Dictionary(status.routes.map { ($0.vaddr, $0) }) { first, _ in first }
+            for (vAddr, version) in waiting.sorted(by: { $0.key < $1.key }) {
+                guard let (verdict, text) = Self.verdict(on: version, routes[vAddr]) else { continue }
+                StandardError.report("route '\(vAddr.visible)': \(version.visible) \(text)")
+                verdicts.append(verdict)
+                waiting[vAddr] = nil
+            }
+            if waiting.isEmpty { return verdicts }
+            versions = waiting
+            try await Task.sleep(for: .milliseconds(500))
         }
-        if wasRolledBack { throw ExitCode(65) }
-        if held { throw ExitCode(75) }
+    }
+
+    /// Returns the verdict on a version that was on probation, with its text; `nil` while it still is.
+    private static func verdict(on version: String, _ route: HostStatus.Route?) -> (Verdict, String)? {
+        guard let route else { return (.none, "was not judged: the route was removed") }
+        if let deploy = route.deploy, deploy.version == version {
+            switch deploy.state {
+            case .probation: return nil
+            case .held: return (.none, "is held on probation: too few requests")
+            case .rolledBack: return (.rolledBack, "was rolled back: \((deploy.reason ?? "").visible)")
+            }
+        }
+        let current = "\(route.plugin)@\(route.digest.prefix(8))"
+        return current == version ? (.stays, "stays") : (.none, "was not judged: another version replaced it")
     }
 }

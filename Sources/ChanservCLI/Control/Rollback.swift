@@ -31,7 +31,7 @@ struct Rollback: AsyncParsableCommand {
             if options.json {
                 try options.write(report)
             } else {
-                try options.write(text: "\(report.vaddr) has returned to \(report.version)\n")
+                try options.write(text: "\(report.vaddr.visible) has returned to \(report.version.visible)\n")
             }
         }
     }
@@ -65,7 +65,7 @@ struct Promote: AsyncParsableCommand {
             if options.json {
                 try options.write(report)
             } else {
-                try options.write(text: "\(report.vaddr) stays at \(report.version)\n")
+                try options.write(text: "\(report.vaddr.visible) stays at \(report.version.visible)\n")
             }
         }
     }

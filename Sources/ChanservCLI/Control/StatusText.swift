@@ -42,7 +42,9 @@ enum StatusText {
     }
 
     private static func reload(_ last: HostStatus.LastReload) -> String {
-        let lines = last.outcome.reasons + last.outcome.rejected + last.outcome.warnings.map { "warning: \($0)" }
+        let lines =
+            last.outcome.reasons + last.outcome.rejected + last.outcome.rolledBack
+            + last.outcome.warnings.map { "warning: \($0)" }
         return "last reload \(age(last.ageMilliseconds)) ago: \(last.outcome.text)\n"
             + lines.map { "  \($0.visible)\n" }.joined()
     }

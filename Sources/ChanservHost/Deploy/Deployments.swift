@@ -1,36 +1,38 @@
-internal import HostConfiguration
+package import HostConfiguration
 
 /// The probations of a host's routes, and the versions from which routes have returned. ``RouteSet`` carries out its
 /// decisions.
-struct Deployments: Sendable {
-    typealias Instant = ContinuousClock.Instant
+package struct Deployments: Sendable {
+    package typealias Instant = ContinuousClock.Instant
 
     /// The probation of one route.
-    struct Trial: Sendable {
-        fileprivate(set) var probation: Probation
+    package struct ProbationRecord: Sendable {
+        package fileprivate(set) var probation: Probation
         /// Has the instance to which the route can return.
-        let comparison: VersionComparison
-        let began: Instant
-        /// Why the new version failed outside of a request; `nil` if it did not.
+        package let comparison: VersionComparison
+        package let began: Instant
+        /// Why the instance of the new version failed; `nil` if it did not.
         fileprivate var failure: String?
     }
 
     /// A version from which a route has returned.
-    struct RejectedVersion: Sendable {
-        let version: InstanceKey
-        let reason: Probation.Reason
-        let time: Instant
+    package struct RejectedVersion: Sendable {
+        package let version: InstanceKey
+        package let reason: Probation.Reason
+        package let time: Instant
     }
 
-    private(set) var trials: [RouteID: Trial] = [:]
+    package private(set) var records: [RouteID: ProbationRecord] = [:]
     /// By vAddr. A rejected version is not served again until its file or configuration changes.
-    private(set) var rejected: [String: RejectedVersion] = [:]
+    package private(set) var rejected: [String: RejectedVersion] = [:]
 
     /// The instances that must exist besides those of the running routes.
-    var standbys: Set<InstanceKey> { Set(trials.values.map(\.comparison.standby.key)) }
+    package var standbys: Set<InstanceKey> { Set(records.values.map(\.comparison.standby.key)) }
+
+    package init() {}
 
     /// Returns the routes with the version that runs in place of a rejected one, and a line for each of them.
-    func resolve(
+    package func resolve(
         _ wanted: [PlannedRoute<RouteOptions>], running: [PlannedRoute<RouteOptions>]
     ) -> (routes: [PlannedRoute<RouteOptions>], reasons: [String]) {
         let versions = Dictionary(uniqueKeysWithValues: running.map { ($0.vAddr, $0.instance) })
@@ -52,51 +54,65 @@ struct Deployments: Sendable {
     /// - Parameters:
     ///   - key: the new version.
     ///   - previous: the version before. If it was on probation itself, the route can return to the one before it.
-    mutating func replaced(
-        _ route: RouteID, by key: InstanceKey, previous: RunningInstance, _ options: RouteOptions.Deploy, now: Instant
+    package mutating func replaced(
+        _ route: RouteID, by key: InstanceKey, previous: RunningInstance, _ options: RouteOptions, now: Instant
     ) {
-        let good = trials[route]?.comparison.standby ?? previous
-        trials[route] = nil
-        guard let duration = options.probation, key != good.key else { return }
-        trials[route] = Trial(
-            probation: Probation(duration, options, now: now),
-            comparison: VersionComparison(with: good, percent: options.control), began: now)
+        let good = records[route]?.comparison.standby ?? previous
+        records[route] = nil
+        guard let duration = options.deploy.probation, key != good.key else { return }
+        records[route] = ProbationRecord(
+            probation: Probation(duration, options.deploy, errorLimit: options.errorMass.limit, now: now),
+            comparison: VersionComparison(with: good, percent: options.deploy.control), began: now)
+    }
+
+    /// Changes the terms of a probation. Without a duration it ends, and the new version stays.
+    package mutating func reconfigure(_ route: RouteID, _ options: RouteOptions.Deploy) {
+        guard let record = records[route] else { return }
+        guard let duration = options.probation else { return end(route) }
+        records[route]?.probation.reconfigure(until: record.began + duration, options)
+        record.comparison.set(percent: options.control)
     }
 
     /// Ends the probation of a route without a return to the old version.
-    mutating func end(_ route: RouteID) { trials[route] = nil }
+    package mutating func end(_ route: RouteID) { records[route] = nil }
 
     /// Forgets the rejected versions that the configuration does not contain any more.
-    mutating func retainRejected(in wanted: [PlannedRoute<RouteOptions>]) {
-        let versions = Dictionary(uniqueKeysWithValues: wanted.map { ($0.vAddr, $0.instance) })
-        rejected = rejected.filter { versions[$0.key] == $0.value.version }
+    ///
+    /// - Parameters:
+    ///   - configured: the routes whose files could be read and loaded.
+    ///   - wanted: the routes that run, including those of drop-ins that are wrong at present.
+    package mutating func retainRejected(
+        configured: [PlannedRoute<RouteOptions>], wanted: [PlannedRoute<RouteOptions>]
+    ) {
+        let versions = Dictionary(uniqueKeysWithValues: configured.map { ($0.vAddr, $0.instance) })
+        let running = Set(wanted.map(\.vAddr))
+        rejected = rejected.filter { vAddr, rejected in
+            versions[vAddr].map { $0 == rejected.version } ?? running.contains(vAddr)
+        }
     }
 
     /// Ends the probation of a route with a return to the old version.
     ///
     /// - Returns: the old version; `nil` if the route has no probation.
-    mutating func rollBack(
+    package mutating func rollBack(
         _ route: RouteID, _ planned: PlannedRoute<RouteOptions>, because reason: Probation.Reason, now: Instant
     ) -> InstanceKey? {
-        guard let trial = trials.removeValue(forKey: route) else { return nil }
+        guard let record = records.removeValue(forKey: route) else { return nil }
         rejected[planned.vAddr] = RejectedVersion(version: planned.instance, reason: reason, time: now)
-        return trial.comparison.standby.key
+        return record.comparison.standby.key
     }
 
-    /// Records that the new version of a route failed outside of a request. The next ``judge(_:now:isWithdrawn:)`` uses
-    /// it.
-    mutating func failed(_ route: RouteID, _ reason: String) {
-        trials[route]?.failure = reason
+    /// Records that the instance of the new version of a route failed. The next ``judge(_:now:)`` uses it.
+    package mutating func failed(_ route: RouteID, _ reason: String) {
+        records[route]?.failure = reason
     }
 
     /// Judges the new version of a route.
-    ///
-    /// - Parameter isWithdrawn: whether the error mass has withdrawn the route.
-    mutating func judge(_ route: RouteID, now: Instant, isWithdrawn: Bool) -> Probation.Action {
-        guard var trial = trials[route] else { return .doNothing }
-        defer { trials[route] = trial }
-        if let failure = trial.failure { return trial.probation.crashed(failure) }
-        return trial.probation.tick(
-            now: now, new: trial.comparison.new.tally, old: trial.comparison.old.tally, isWithdrawn: isWithdrawn)
+    package mutating func judge(_ route: RouteID, now: Instant) -> Probation.Action {
+        guard var record = records[route] else { return .doNothing }
+        defer { records[route] = record }
+        if let failure = record.failure { return record.probation.instanceFailed(failure) }
+        return record.probation.tick(
+            now: now, new: record.comparison.new.tally, old: record.comparison.old.tally)
     }
 }

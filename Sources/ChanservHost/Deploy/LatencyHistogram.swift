@@ -31,21 +31,29 @@ package struct LatencyHistogram: Sendable, Hashable {
     }
 
     /// Returns the share of pairs of a time of this histogram and one of `other` in which the first is more than
-    /// `factor` times the second. Equal pairs count half. This is the statistic of Mann and Whitney, divided by the
-    /// number of pairs. It is 0.5 for equal distributions and a factor of 1.
-    package func shareExceeding(_ factor: Double, times other: LatencyHistogram) -> Double {
+    /// `factor` times the second, and by more than `difference` longer. Pairs at the limit count half. This is the
+    /// statistic of Mann and Whitney, divided by the number of pairs. It is 0.5 for equal distributions, a factor of 1 and
+    /// no difference.
+    package func shareExceeding(
+        _ factor: Double, times other: LatencyHistogram, andBy difference: Duration = .zero
+    ) -> Double {
         guard count > 0, other.count > 0 else { return 0.5 }
+        let least = difference / .microseconds(1)
+        func limit(of bucket: Int) -> Double {
+            let time = Self.middle(of: bucket)
+            return max(time * factor, time + least)
+        }
         var pairs = 0.0
         // The number of times of `other` in buckets before `next`.
         var (next, below) = (0, 0)
         for (bucket, number) in buckets.enumerated() where number > 0 {
             let time = Self.middle(of: bucket)
-            while next < other.buckets.count, Self.middle(of: next) * factor < time {
+            while next < other.buckets.count, limit(of: next) < time {
                 below += other.buckets[next]
                 next += 1
             }
             var share = Double(below)
-            if next < other.buckets.count, Self.middle(of: next) * factor == time {
+            if next < other.buckets.count, limit(of: next) == time {
                 share += Double(other.buckets[next]) / 2
             }
             pairs += share * Double(number)

@@ -28,10 +28,10 @@ package struct Probation: Sendable {
 
     /// Why the new version is bad.
     package enum Reason: Sendable, Hashable {
-        /// It ended or got stuck outside of a request.
-        case crashed(String)
-        /// The error mass has withdrawn the route.
-        case withdrawn
+        /// Its process ended, or a call into it did not return.
+        case instanceFailed(String)
+        /// It failed in this number of requests in a row.
+        case failedInARow(Int)
         /// It failed in more requests than the old version. The rates are from 0 to 1.
         case failures(rate: Double, before: Double)
         /// It is slower than the old version. The times are medians until the first frame.
@@ -44,18 +44,34 @@ package struct Probation: Sendable {
     /// from being a reason.
     private static let allowedFailures = 0.01
     /// The number of standard errors by which the new version must be worse. With a smaller number, good versions would
-    /// be rolled back by chance, because the judgement is made each second.
+    /// be rolled back by chance, because the judgement is made several times each second.
     private static let standardErrors = 3.0
+    /// Minimum failures for a comparison of failure rates.
+    private static let minimumFailures = 5
+    /// Times that differ by less are not slower. They would be noise for plugins that answer within microseconds.
+    private static let minimumDifference = Duration.milliseconds(1)
 
     package private(set) var state: State
-    private let options: RouteOptions.Deploy
+    private var options: RouteOptions.Deploy
+    private let errorLimit: Int?
 
     /// - Parameters:
     ///   - duration: the minimum time of the probation.
     ///   - options: the limits of the judgement.
-    package init(_ duration: Duration, _ options: RouteOptions.Deploy, now: Instant) {
+    ///   - errorLimit: the number of failures in a row that ends the probation; `nil` for none.
+    package init(_ duration: Duration, _ options: RouteOptions.Deploy, errorLimit: Int? = 10, now: Instant) {
         state = .running(until: now + duration)
         self.options = options
+        self.errorLimit = errorLimit
+    }
+
+    /// Changes the terms. A probation that is held, or whose time is over, is judged by the new terms at the next tick.
+    package mutating func reconfigure(until deadline: Instant, _ options: RouteOptions.Deploy) {
+        self.options = options
+        switch state {
+        case .running, .held: state = .running(until: deadline)
+        case .ended: break
+        }
     }
 
     /// Judges by the results so far.
@@ -63,17 +79,16 @@ package struct Probation: Sendable {
     /// - Parameters:
     ///   - new: the results of the new version.
     ///   - old: the results of the old version since the probation began.
-    ///   - isWithdrawn: whether the error mass has withdrawn the route.
-    package mutating func tick(
-        now: Instant, new: RequestTally, old: RequestTally, isWithdrawn: Bool
-    ) -> Action {
+    package mutating func tick(now: Instant, new: RequestTally, old: RequestTally) -> Action {
         let deadline: Instant?
         switch state {
         case .running(let until): deadline = until
         case .held: deadline = nil
         case .ended: return .doNothing
         }
-        if isWithdrawn { return end(.rollBack(.withdrawn)) }
+        if let errorLimit, new.mostFailuresInARow >= errorLimit {
+            return end(.rollBack(.failedInARow(new.mostFailuresInARow)))
+        }
         if let reason = failureReason(new, old) ?? latencyReason(new, old) { return end(.rollBack(reason)) }
         if let deadline, now < deadline { return .doNothing }
         let isEnough = new.decided >= options.requests && (options.control == 0 || old.decided >= options.requests)
@@ -83,10 +98,10 @@ package struct Probation: Sendable {
         return .hold
     }
 
-    /// Records that the new version failed outside of a request.
-    package mutating func crashed(_ reason: String) -> Action {
+    /// Records that the instance of the new version failed.
+    package mutating func instanceFailed(_ reason: String) -> Action {
         switch state {
-        case .running, .held: end(.rollBack(.crashed(reason)))
+        case .running, .held: end(.rollBack(.instanceFailed(reason)))
         case .ended: .doNothing
         }
     }
@@ -98,13 +113,14 @@ package struct Probation: Sendable {
 
     /// Compares the failure rates.
     private func failureReason(_ new: RequestTally, _ old: RequestTally) -> Reason? {
-        guard let ratio = options.failureRatio, new.failed > 0, old.decided > 0 else { return nil }
+        guard let ratio = options.failureRatio, new.failed >= Self.minimumFailures, old.decided > 0 else { return nil }
         let count = Double(new.decided)
         let rate = Double(new.failed) / count
         // Laplace's rule of succession: without it, a few good requests of the old version would promise that it never
         // fails.
         let before = Double(old.failed + 1) / Double(old.decided + 2)
-        let variance = rate * (1 - rate) / count + ratio * ratio * before * (1 - before) / Double(old.decided)
+        let smoothed = Double(new.failed + 1) / (count + 2)
+        let variance = smoothed * (1 - smoothed) / count + ratio * ratio * before * (1 - before) / Double(old.decided)
         let excess = rate - ratio * before - Self.allowedFailures
         guard excess > Self.standardErrors * variance.squareRoot() else { return nil }
         return .failures(rate: rate, before: Double(old.failed) / Double(old.decided))
@@ -117,7 +133,7 @@ package struct Probation: Sendable {
         guard let ratio = options.latencyRatio, min(counts.0, counts.1) >= options.requests,
             let median = new.latencies.median, let before = old.latencies.median
         else { return nil }
-        let share = new.latencies.shareExceeding(ratio, times: old.latencies)
+        let share = new.latencies.shareExceeding(ratio, times: old.latencies, andBy: Self.minimumDifference)
         // The variance of the statistic for equal distributions.
         let variance = Double(counts.0 + counts.1 + 1) / (12 * Double(counts.0) * Double(counts.1))
         guard share - 0.5 > Self.standardErrors * variance.squareRoot() else { return nil }
@@ -128,8 +144,8 @@ package struct Probation: Sendable {
 extension Probation.Reason: CustomStringConvertible {
     package var description: String {
         switch self {
-        case .crashed(let reason): "the new version failed: \(reason)"
-        case .withdrawn: "the new version failed in as many requests in a row as error_mass.limit allows"
+        case .instanceFailed(let reason): "the new version failed: \(reason)"
+        case .failedInARow(let count): "the new version failed in \(count) requests in a row (error_mass.limit)"
         case .failures(let rate, let before):
             "the new version failed in \(Self.percent(rate)) of its requests, the old one in \(Self.percent(before))"
         case .slow(let median, let before):

@@ -5,8 +5,11 @@ internal import NIOConcurrencyHelpers
 package struct RequestTally: Sendable, Hashable {
     package private(set) var succeeded = 0
     package private(set) var failed = 0
-    /// The times of the requests that did not fail, until the first frame; until the end if there was none. So a
-    /// request that its client gave up counts with the time that the client waited.
+    /// The largest number of failures without a success between them.
+    package private(set) var mostFailuresInARow = 0
+    private var failuresInARow = 0
+    /// The times of the requests that succeeded or that their client gave up, until the first frame; until the end if
+    /// there was none.
     package private(set) var latencies = LatencyHistogram()
 
     package init() {}
@@ -15,9 +18,14 @@ package struct RequestTally: Sendable, Hashable {
         switch result {
         case .succeeded:
             succeeded += 1
+            failuresInARow = 0
             latencies.add(latency)
-        case .failed: failed += 1
-        case .undecided: latencies.add(latency)
+        case .failed:
+            failed += 1
+            failuresInARow += 1
+            mostFailuresInARow = max(mostFailuresInARow, failuresInARow)
+        case .abandoned: latencies.add(latency)
+        case .undecided: break
         }
     }
 

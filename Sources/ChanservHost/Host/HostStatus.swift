@@ -339,12 +339,13 @@ extension HostStatus.Plugin {
 extension HostStatus.Deploy {
     /// - Returns: `nil` if there is nothing to report of the route.
     init?(_ route: RunningRoute, _ deployments: Deployments) {
-        if let trial = deployments.trials[route.id] {
+        if let record = deployments.records[route.id] {
             self.init(
-                state: trial.probation.state == .held ? .held : .probation, version: route.planned.instance.description,
-                previous: trial.comparison.standby.key.description,
-                sinceMilliseconds: trial.began.duration(to: .now).wholeMilliseconds,
-                results: Results(trial.comparison.new.tally), previousResults: Results(trial.comparison.old.tally))
+                state: record.probation.state == .held ? .held : .probation,
+                version: route.planned.instance.description,
+                previous: record.comparison.standby.key.description,
+                sinceMilliseconds: record.began.duration(to: .now).wholeMilliseconds,
+                results: Results(record.comparison.new.tally), previousResults: Results(record.comparison.old.tally))
         } else if let rejected = deployments.rejected[route.planned.vAddr] {
             self.init(
                 state: .rolledBack, version: rejected.version.description,

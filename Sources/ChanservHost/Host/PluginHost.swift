@@ -242,7 +242,7 @@ public actor PluginHost {
         }
         // The host serves after a refused reload too.
         await routes.notifyServing(isReady: true)
-        for warning in outcome.warnings { logger.warning("\(warning)") }
+        for warning in outcome.warnings + outcome.rolledBack { logger.warning("\(warning)") }
         let metadata = generationMetadata(outcome.generation)
         switch outcome.result {
         case .unchanged: logger.log(level: quiet, "reload: \(outcome.unchangedText)", metadata: metadata)

@@ -21,7 +21,9 @@ package protocol RequestObserver: AnyObject, Sendable {
 package enum RequestResult: Sendable, Hashable {
     case succeeded
     case failed
-    /// The client ended the request or caused its error.
+    /// The client went away, or its deadline has passed.
+    case abandoned
+    /// The client caused the error, or an operator or the end of the service ended the request.
     case undecided
 }
 

@@ -498,12 +498,20 @@ package final class RequestScope: ConnectionDelegate {
             tellObserver(.succeeded)
         case .undecided:
             service.undecided(ticket)
-            tellObserver(.undecided)
+            tellObserver(isAbandoned ? .abandoned : .undecided)
         case nil: break
         }
         if settlement.isAnswered, service.open.log.isOn { service.open.log.record(summary) }
         // Last, so that a caller that waits for this finds the result counted.
         if settlement.isAnswered { service.open.answered(self, isHandlerFinished: settlement.isHandlerFinished) }
+    }
+
+    /// Whether the client ended the request or let it expire.
+    private var isAbandoned: Bool {
+        switch storage.withLock({ $0.state.cancellation }) {
+        case .clientGone, .deadline(Self.clientDeadline): true
+        case .deadline, .stopped, nil: false
+        }
     }
 
     private func tellObserver(_ result: RequestResult) {

@@ -134,7 +134,8 @@ package actor ConfigurationApplier {
         var tools = tools
         tools.isTrial = isDryRun
         let preparation = await Preparation(
-            configuration, running: await routes.knownVersions(isForced: cause.isForced),
+            configuration, running: await routes.readyVersions,
+            leftOut: cause.isForced ? [:] : await routes.rejectedVersions,
             rejected: cause == .folder ? dropIns.entries.compactMapValues(\.rejected) : [:], tools: tools)
         let changesLog = configuration.log != self.configuration?.log
         let newLog: AccessLog.Opened

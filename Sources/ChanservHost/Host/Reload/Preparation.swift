@@ -31,9 +31,10 @@ struct Preparation: Sendable {
     ///
     /// - Parameters:
     ///   - running: the instances that already run.
+    ///   - leftOut: versions that the routes with these vAddrs do not get.
     ///   - rejected: drop-ins that could not be served before. They are not tried again if nothing has changed.
     init(
-        _ configuration: HostConfiguration, running: Set<InstanceKey> = [],
+        _ configuration: HostConfiguration, running: Set<InstanceKey> = [], leftOut: [String: InstanceKey] = [:],
         rejected: [String: RejectedDropIn] = [:], tools: Tools
     ) async {
         isTrial = tools.isTrial && tools.program != nil
@@ -67,7 +68,9 @@ struct Preparation: Sendable {
                 config: route.configuration.json,
                 threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
-            if !running.contains(key), !(wanted[route.plugin] ?? []).contains(where: { $0.key == key }) {
+            if !running.contains(key), leftOut[route.vAddr] != key,
+                !(wanted[route.plugin] ?? []).contains(where: { $0.key == key })
+            {
                 wanted[route.plugin, default: []].append((key, route))
             }
         }

@@ -12,7 +12,7 @@ internal import Logging
 ///   `isStopping` and each of these steps have no suspension in between.
 /// - The caller runs at most one ``apply(_:_:problems:isForced:dryRun:)`` at a time that is no dry run, and no probation
 ///   ends between ``reloadBegins()`` and ``reloadEnded()``. So the versions that a reload has read with
-///   ``knownVersions(isForced:)`` exist until its commit, except in ``tearDown(deadline:drain:)``.
+///   ``readyVersions`` exist until its commit, except in ``tearDown(deadline:drain:)``.
 package actor RouteSet {
     /// Leads the requests to instances.
     nonisolated let table: ServingTable
@@ -27,6 +27,8 @@ package actor RouteSet {
     /// The instances of the running routes, and those to which routes on probation can return.
     private var instances: [InstanceKey: RunningInstance] = [:]
     private var deployments = Deployments()
+    /// The longest drain time of the routes that have led to each instance.
+    private var drainTimes: [InstanceID: Duration] = [:]
     /// Judges the versions on probation; `nil` if there are none.
     private var judging: Task<Void, Never>?
     /// Whether a reload is running that is no dry run.
@@ -58,12 +60,11 @@ package actor RouteSet {
     /// The running routes as values, in the order of the file.
     var planned: [PlannedRoute<RouteOptions>] { running.map(\.planned) }
 
-    /// The versions that a reload need not create: those that run, those to which routes can return, and, unless the
-    /// reload is forced, those that it leaves out because routes have returned from them.
-    func knownVersions(isForced: Bool) -> Set<InstanceKey> {
-        let rejected = isForced ? [] : deployments.rejected.values.map(\.version)
-        return Set(instances.keys).union(rejected)
-    }
+    /// The versions that a reload need not create.
+    var readyVersions: Set<InstanceKey> { Set(instances.keys) }
+
+    /// The versions that a reload leaves out, by vAddr, because routes have returned from them.
+    var rejectedVersions: [String: InstanceKey] { deployments.rejected.mapValues(\.version) }
 
     private func nextID() -> UInt64 {
         lastID += 1
@@ -90,11 +91,13 @@ package actor RouteSet {
         _ wanted: [PlannedRoute<RouteOptions>], _ preparation: Preparation, problems: [Preparation.Problem] = [],
         isForced: Bool = false, dryRun: Bool = false
     ) async -> Application {
+        let configured = isForced ? [] : preparation.routes
         let (routes, rolledBack) = isForced ? (wanted, []) : deployments.resolve(wanted, running: planned)
         let plan = ReloadPlan(running: planned, wanted: routes, ready: Set(instances.keys))
-        if plan.isEmpty, problems.isEmpty { return Application(plan: plan, result: .done, rolledBack: rolledBack) }
-        let result = await carryOut(plan, wanted: routes, preparation, problems: problems, dryRun: dryRun)
-        if case .done = result, !dryRun { deployments.retainRejected(in: isForced ? [] : wanted) }
+        let result =
+            plan.isEmpty && problems.isEmpty
+            ? .done : await carryOut(plan, wanted: routes, preparation, problems: problems, dryRun: dryRun)
+        if case .done = result, !dryRun { deployments.retainRejected(configured: configured, wanted: wanted) }
         return Application(plan: plan, result: result, rolledBack: rolledBack)
     }
 
@@ -175,6 +178,9 @@ package actor RouteSet {
     ///
     /// - Parameter withdrawsAtOnce: whether to withdraw the routes now instead of after the limit of the error mass.
     private func instanceFailed(_ id: InstanceID, _ reason: String, withdrawsAtOnce: Bool) {
+        for route in running where deployments.records[route.id]?.comparison.standby.id == id {
+            log(route, .warning, "the version before, which is ready for a rollback, failed: \(reason)")
+        }
         let error = ChanservError(.sourceFailed, reason)
         for route in running where instances[route.planned.instance]?.id == id {
             deployments.failed(route.id, reason)
@@ -197,7 +203,6 @@ package actor RouteSet {
     /// Applies the plan. There is no suspension inside, so the change is atomic for other callers of the actor.
     private func commit(_ plan: ReloadPlan<RouteOptions>, wanted: [PlannedRoute<RouteOptions>], _ made: Made) {
         let before = Dictionary(uniqueKeysWithValues: running.map { ($0.planned.vAddr, $0) })
-        let drainTimes = drainTimes()
         instances.merge(made.instances) { _, new in new }
         running = wanted.map { planned in
             guard var route = before[planned.vAddr] ?? made.routes[planned.vAddr] else {
@@ -210,13 +215,15 @@ package actor RouteSet {
         for route in running {
             let (vAddr, deploy) = (route.planned.vAddr, route.planned.options.deploy)
             if repointed.contains(vAddr), let key = before[vAddr]?.planned.instance, let previous = instances[key] {
-                deployments.replaced(route.id, by: route.planned.instance, previous: previous, deploy, now: .now)
-            } else if deploy.probation == nil {
-                deployments.end(route.id)
+                deployments.replaced(
+                    route.id, by: route.planned.instance, previous: previous, route.planned.options, now: .now)
+                logProbation(of: route)
+            } else {
+                deployments.reconfigure(route.id, deploy)
             }
         }
         for vAddr in plan.remove.map(\.vAddr) { before[vAddr].map { deployments.end($0.id) } }
-        publish { .now + (drainTimes[$0] ?? .zero) }
+        publish()
         judgeWhileNecessary()
 
         let touched = repointed.union(plan.update.map(\.vAddr))
@@ -241,28 +248,29 @@ package actor RouteSet {
     ///
     /// - Parameters:
     ///   - isNewGeneration: `false` if no route and no current instance has changed.
+    ///   - deadline: the time at which the open requests of a retired instance are cancelled; `nil`: after the longest
+    ///     drain time of the routes that have led to it.
     ///   - reason: see ``Departures/retire(_:deadline:reason:logger:)``.
-    ///   - deadline: the time at which the open requests of a retired instance are cancelled.
     private func publish(
-        isNewGeneration: Bool = true, reason: String? = nil, deadline: (InstanceKey) -> ContinuousClock.Instant
+        isNewGeneration: Bool = true, deadline: ContinuousClock.Instant? = nil, reason: String? = nil
     ) {
         let mapping = running.map { route in
             guard let instance = instances[route.planned.instance] else {
                 preconditionFailure("a route leads to an instance that is gone")
             }
-            return (route.id, RouteTarget(instance, comparison: deployments.trials[route.id]?.comparison))
+            let target = RouteTarget(instance, comparison: deployments.records[route.id]?.comparison)
+            for used in target.all {
+                drainTimes[used.id] = max(drainTimes[used.id] ?? .zero, route.planned.options.drain)
+            }
+            return (route.id, target)
         }
         let gone = table.publish(Dictionary(uniqueKeysWithValues: mapping), isNewGeneration: isNewGeneration)
         let used = Set(planned.map(\.instance)).union(deployments.standbys)
         instances = instances.filter { used.contains($0.key) }
         for instance in gone {
-            departures.retire(instance, deadline: deadline(instance.key), reason: reason, logger: logger)
+            let drain = drainTimes.removeValue(forKey: instance.id) ?? .zero
+            departures.retire(instance, deadline: deadline ?? .now + drain, reason: reason, logger: logger)
         }
-    }
-
-    /// Returns the drain time of each running instance: the longest of its routes.
-    private func drainTimes() -> [InstanceKey: Duration] {
-        Dictionary(running.map { ($0.planned.instance, $0.planned.options.drain) }, uniquingKeysWith: max)
     }
 
     // MARK: - Probation
@@ -281,7 +289,7 @@ package actor RouteSet {
 
     /// Judges the versions on probation until there are none.
     private func judgeWhileNecessary() {
-        guard judging == nil, !deployments.trials.isEmpty else { return }
+        guard judging == nil, !deployments.records.isEmpty else { return }
         judging = Task { [weak self] in
             while await self?.judgeAgain() ?? false {
                 do { try await Task.sleep(for: Self.judgementInterval) } catch { return }
@@ -292,14 +300,14 @@ package actor RouteSet {
     /// Judges the versions on probation, unless a reload is running. Returns whether there are any left.
     private func judgeAgain() -> Bool {
         if !isReloading { judge() }
-        if deployments.trials.isEmpty { judging = nil }
+        if deployments.records.isEmpty { judging = nil }
         return judging != nil
     }
 
     private func judge() {
+        guard !isStopping else { return }
         for route in running {
-            let isWithdrawn = if case .withdrawn = route.service.state { true } else { false }
-            switch deployments.judge(route.id, now: .now, isWithdrawn: isWithdrawn) {
+            switch deployments.judge(route.id, now: .now) {
             case .doNothing: break
             case .hold:
                 log(
@@ -314,7 +322,7 @@ package actor RouteSet {
 
     private func settle(_ route: RunningRoute, _ text: String) {
         deployments.end(route.id)
-        publish(isNewGeneration: false) { _ in .now + route.planned.options.drain }
+        publish(isNewGeneration: false)
         log(route, .notice, text)
     }
 
@@ -323,13 +331,25 @@ package actor RouteSet {
             let version = deployments.rollBack(route.id, route.planned, because: reason, now: .now)
         else { return }
         running[index].planned.instance = version
-        publish { _ in .now + route.planned.options.drain }
+        publish()
         route.service.update(
             configuration: Server.Configuration(route.planned.options, log: route.log),
             handler: table.handler(for: route.id, options: route.planned.options),
             // The failures belong to the rejected version.
             ignoresFailures: true)
-        log(route, .error, "rolled back from \(route.planned.instance) to \(version): \(reason)")
+        let level: Logger.Level = reason == .operatorDecision ? .notice : .error
+        log(route, level, "rolled back from \(route.planned.instance) to \(version): \(reason)")
+    }
+
+    private func logProbation(of route: RunningRoute) {
+        guard let record = deployments.records[route.id], let duration = route.planned.options.deploy.probation else {
+            return
+        }
+        let standby = record.comparison.standby.key
+        log(
+            route, .info,
+            "\(route.planned.instance) is on probation for \(ValueGrammar.text(duration)); \(standby) answers "
+                + "\(record.comparison.percent) % of the requests")
     }
 
     private func log(_ route: RunningRoute, _ level: Logger.Level, _ text: String) {
@@ -344,13 +364,13 @@ package actor RouteSet {
     func endProbation(of vAddr: String, rollsBack: Bool) throws(RouteError) -> InstanceKey {
         let route = try route(vAddr)
         if isReloading { throw RouteError(.reloading, vAddr) }
-        guard let trial = deployments.trials[route.id] else { throw RouteError(.noProbation, vAddr) }
+        guard let record = deployments.records[route.id] else { throw RouteError(.noProbation, vAddr) }
         guard rollsBack else {
             settle(route, "\(route.planned.instance) was promoted by an operator")
             return route.planned.instance
         }
         rollBack(route, because: .operatorDecision)
-        return trial.comparison.standby.key
+        return record.comparison.standby.key
     }
 
     // MARK: - Drain and enable
@@ -491,7 +511,7 @@ package actor RouteSet {
         judging?.cancel()
         // Before the routes are removed: a route without requests leaves the table at once, and the table releases an
         // instance only if its route leaves after it was retired.
-        publish(reason: reason) { _ in later }
+        publish(deadline: later, reason: reason)
         for route in routes { departures.remove(route, deadline: later, reason: reason, logger: logger) }
         for drain in drains.values { drain.cancel() }
         drains = [:]

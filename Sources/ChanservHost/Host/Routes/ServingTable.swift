@@ -2,6 +2,7 @@ package import Chanserv
 package import HostConfiguration
 internal import NIOConcurrencyHelpers
 package import PluginRuntime
+internal import Synchronization
 
 /// Identifies a bound route. A vAddr that is removed and added again has a new id.
 package typealias RouteID = UInt64
@@ -35,22 +36,27 @@ package struct RouteTarget: Sendable {
         self.comparison = comparison
     }
 
-    fileprivate var all: [RunningInstance] { [instance] + [comparison?.standby].compactMap { $0 } }
+    var all: [RunningInstance] { [instance] + [comparison?.standby].compactMap { $0 } }
 }
 
 /// The version of a route's plugin before the current one, which answers a share of the requests, and the results of
 /// both since the comparison began.
 package final class VersionComparison: Sendable {
-    let standby: RunningInstance
-    /// The percentage of requests that the standby answers.
-    let percent: Int
+    package let standby: RunningInstance
+    private let share: Synchronization.Atomic<Int>
     package let new = TallyingObserver()
     package let old = TallyingObserver()
 
     package init(with standby: RunningInstance, percent: Int) {
         self.standby = standby
-        self.percent = percent
+        share = Atomic(percent)
     }
+
+    /// The percentage of requests that the standby answers.
+    package var percent: Int { share.load(ordering: .relaxed) }
+
+    /// Changes ``percent``.
+    func set(percent: Int) { share.store(percent, ordering: .relaxed) }
 }
 
 /// Maps routes to plugin instances, by generation, and leads each request to the instance that is current when its body
