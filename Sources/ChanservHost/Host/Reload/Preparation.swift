@@ -41,7 +41,7 @@ struct Preparation: Sendable {
         let results = await withTaskGroup(of: (String, PluginResult).self) { group in
             var results: [String: PluginResult] = [:]
             for (index, plugin) in configuration.plugins.enumerated() {
-                if index >= Self.maxConcurrentPlugins, let (name, result) = await group.next() { results[name] = result }
+                if index >= Self.maxConcurrentPlugins, let next = await group.next() { results[next.0] = next.1 }
                 let (routes, before) = (routesByPlugin[plugin.name] ?? [], rejected[plugin.name])
                 group.addTask {
                     (plugin.name, await Self.prepare(plugin, routes, running: running, rejected: before, tools))
