@@ -98,9 +98,8 @@ struct RejectedDropIn: Hashable, Sendable {
 
     /// Whether a plugin is the one that was rejected.
     func isSame(
-        _ plugin: HostConfiguration.Plugin, in configuration: HostConfiguration, _ library: LibraryIdentity
+        _ plugin: HostConfiguration.Plugin, _ routes: [HostConfiguration.Route], _ library: LibraryIdentity
     ) -> Bool {
-        !isTemporary && self.plugin == plugin && self.library == library
-            && routes == configuration.routes.filter { $0.plugin == plugin.name }
+        !isTemporary && self.plugin == plugin && self.library == library && self.routes == routes
     }
 }

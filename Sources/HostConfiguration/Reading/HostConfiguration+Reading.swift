@@ -173,18 +173,19 @@ package func readBytes(
         guard fstat(descriptor, &status) == 0 else { throw FileProblem(errno: errno) }
         guard status.st_mode & S_IFMT == S_IFREG else { throw FileProblem("is not a regular file") }
     }
-    var bytes = [UInt8](repeating: 0, count: limit + 1)
-    var count = 0
-    while count < bytes.count {
-        let result = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + count, $0.count - count) }
-        if result == 0 { break }
-        if result < 0 {
+    var bytes: [UInt8] = []
+    // Not `limit + 1` bytes at once: clearing 1 MiB takes longer than reading the file of a drop-in.
+    var part = [UInt8](repeating: 0, count: min(limit + 1, 1 << 14))
+    while bytes.count <= limit {
+        let wanted = min(part.count, limit + 1 - bytes.count)
+        let count = part.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress, wanted) }
+        if count == 0 { break }
+        if count < 0 {
             if errno == EINTR { continue }
             throw FileProblem(errno: errno)
         }
-        count += result
+        bytes += part[..<count]
     }
-    bytes.removeSubrange(count...)
     return bytes
 }
 

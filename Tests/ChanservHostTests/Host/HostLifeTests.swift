@@ -110,6 +110,30 @@ import Testing
         #expect(fixture.log.count(of: "ready") == 0)
     }
 
+    @Test func `instances in worker processes are created at the same time`() async throws {
+        let fixture = try HostFixture(.process)
+        try fixture.install("v1")
+        let pipes = [try fixture.makePipe("one"), try fixture.makePipe("two")]
+        try fixture.configure(
+            routes: "- {vaddr: one, plugin: a, config: {fifo: one}}\n- {vaddr: two, plugin: a, config: {fifo: two}}")
+        let start = Task { try await fixture.host.start() }
+        // Neither `create` returns before its pipe is released.
+        await fixture.log.wait(for: "waiting at", count: 2)
+        for pipe in pipes { try pipe.release() }
+        try await start.value
+        #expect(await fixture.host.status.routes.map(\.vaddr) == ["one", "two"])
+        await fixture.host.shutdown(drain: .zero)
+    }
+
+    @Test(.timeLimit(.minutes(2))) func `a host with many idle routes does not wait for its drain time`() async throws {
+        let fixture = try HostFixture()
+        try fixture.install("v1")
+        try fixture.configure(routes: (0..<300).map { "- {vaddr: route\($0), plugin: a}" }.joined(separator: "\n"))
+        try await fixture.host.start()
+        await fixture.host.shutdown(drain: .seconds(3_600))
+        await fixture.expectLogged("destroyed v1", times: 1)
+    }
+
     // MARK: Concurrent reloads
 
     @Test(arguments: Isolation.allCases)
@@ -220,8 +244,8 @@ extension HostFixture {
         }
     }
 
-    func makePipe() throws -> Pipe {
-        let path = folder.file("pipe")
+    func makePipe(_ name: String = "pipe") throws -> Pipe {
+        let path = folder.file(name)
         try #require(mkfifo(path, 0o600) == 0)
         return Pipe(path: path)
     }

@@ -43,6 +43,19 @@ import Testing
         }
     }
 
+    @Test func `the errors of many libraries are in the order of the file`() async throws {
+        let fixture = try HostFixture()
+        let names = (0..<20).map { "p\($0)" }
+        for name in names { try fixture.write("\(name).so", "not a library") }
+        try fixture.configure(
+            plugins: names.map { "\($0): {path: \($0).so}" }.joined(separator: "\n"),
+            routes: "- {vaddr: stream, plugin: p0}")
+        let error = await #expect(throws: HostError.self) { try await fixture.host.start() }
+        let problems = error?.problems ?? []
+        #expect(problems.count == names.count)
+        for (name, problem) in zip(names, problems) { #expect(problem.contains("plugin '\(name)'")) }
+    }
+
     @Test func `a configuration that every user can write is refused and one of a group is a warning`() async throws {
         let fixture = try HostFixture()
         try fixture.install("v1")

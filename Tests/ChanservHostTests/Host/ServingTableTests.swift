@@ -240,9 +240,10 @@ struct ServingTableTests {
 
         #expect(table.publish([1: RouteTarget(new)], isNewGeneration: false).map(\.id) == [7])
         #expect(table.generation == 2)
+        let before = newPlugin.count
         let last = post("x")
-        try await begun(newPlugin.count + 1, newPlugin)
-        newPlugin.end(newPlugin.count - 1)
+        try await begun(before + 1, newPlugin)
+        newPlugin.end(before)
         _ = try await last.value
     }
 }

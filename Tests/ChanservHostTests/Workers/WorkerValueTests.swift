@@ -1,4 +1,5 @@
 import ChanservHost
+import Glibc
 import HostConfiguration
 import Logging
 import NIOCore
@@ -7,6 +8,15 @@ import Testing
 
 /// Messages between a host and its workers, and the back-off of restarts. No test starts a process.
 @Suite struct WorkerValueTests {
+    @Test func `a worker finds the process id of its host in its command line`() {
+        let arguments = WorkerMain.arguments(plugin: "--help").dropFirst()
+        #expect(WorkerMain.host(in: Array(arguments)) == getpid())
+        #expect(WorkerMain.host(in: Array(arguments.dropLast())) == nil)
+        #expect(WorkerMain.host(in: ["worker", "--help"]) == nil)
+        #expect(WorkerMain.host(in: ["serve", "p", "--host", "1"]) == nil)
+        #expect(WorkerMain.host(in: ["worker", "p", "--host", "x"]) == nil)
+    }
+
     @Test func `a decoded configuration has its values and locations`() throws {
         let configuration = try PluginConfiguration(
             yaml: "a: 5\nb: '5'\nc: [1, {d: true}]\ne:\nf: 1.5\n", file: "p.yaml", folder: "/etc")

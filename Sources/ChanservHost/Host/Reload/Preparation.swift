@@ -38,86 +38,107 @@ struct Preparation: Sendable {
         rejected: [String: RejectedDropIn] = [:], tools: Tools
     ) async {
         isTrial = tools.isTrial && tools.program != nil
-        var files: [String: PluginFile] = [:]
-        for plugin in configuration.plugins {
-            do throws(PluginLoadError) {
-                // The reader has checked that these are 64 digits.
-                let pin = plugin.sha256.flatMap { PluginDigest(hex: $0) }
-                let file = try await tools.store.read(plugin.path, pin: pin)
-                let identity = LibraryIdentity(digest: file.digest.description, needed: file.needed)
-                identities[plugin.name] = identity
-                if let before = rejected[plugin.name], before.isSame(plugin, in: configuration, identity) {
-                    problems += before.reasons.map { Problem(message: $0, plugin: plugin.name) }
-                    continue
+        let routesByPlugin = Dictionary(grouping: configuration.routes, by: \.plugin)
+        let results = await withTaskGroup(of: (String, PluginResult).self) { group in
+            var results: [String: PluginResult] = [:]
+            for (index, plugin) in configuration.plugins.enumerated() {
+                if index >= Self.maxConcurrentPlugins, let next = await group.next() { results[next.0] = next.1 }
+                let (routes, before) = (routesByPlugin[plugin.name] ?? [], rejected[plugin.name])
+                group.addTask {
+                    (
+                        plugin.name,
+                        await Self.prepare(
+                            plugin, routes, running: running, leftOut: leftOut, rejected: before, tools)
+                    )
                 }
-                files[plugin.name] = file
-                if plugin.isolation.isolation == .host, !tools.store.knows(file.digest), let warning = file.warning {
-                    warnings.append("\(plugin.pathLocation): plugin '\(plugin.name)': \(file.path) \(warning)")
-                }
-            } catch {
-                problems.append(Problem(error).of(plugin))
             }
+            return await group.reduce(into: results) { $0[$1.0] = $1.1 }
         }
-        var wanted: [String: [(key: InstanceKey, route: HostConfiguration.Route)]] = [:]
+        for plugin in configuration.plugins {
+            guard let result = results[plugin.name] else { continue }
+            identities[plugin.name] = result.identity
+            recipes.merge(result.recipes) { first, _ in first }
+            problems += result.problems
+            warnings += [result.warning].compactMap { $0 }
+        }
         for route in configuration.routes {
-            guard let file = files[route.plugin], let plugin = configuration.plugin(named: route.plugin) else {
-                continue
-            }
-            let key = InstanceKey(
-                plugin: route.plugin, digest: file.digest.description, needed: file.needed,
-                config: route.configuration.json,
-                threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
+            guard let key = results[route.plugin]?.instances[route.vAddr] else { continue }
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: route.options))
-            if !running.contains(key), leftOut[route.vAddr] != key,
-                !(wanted[route.plugin] ?? []).contains(where: { $0.key == key })
-            {
-                wanted[route.plugin, default: []].append((key, route))
-            }
-        }
-        let codes = await Self.codes(
-            of: configuration.plugins.compactMap { plugin in files[plugin.name].map { (plugin, $0) } },
-            configurations: wanted.mapValues { $0.map(\.route.configuration) }, tools)
-        for plugin in configuration.plugins {
-            switch codes[plugin.name] {
-            case .success(let code?):
-                for (key, route) in wanted[plugin.name] ?? [] {
-                    recipes[key] = InstanceRecipe(
-                        key: key, code: code, configuration: route.configuration, route: route)
-                }
-            case .failure(let problem):
-                problems.append(problem.of(plugin))
-                // Routes without a library cannot be served.
-                let failedKeys = Set((wanted[plugin.name] ?? []).map(\.key))
-                routes.removeAll { failedKeys.contains($0.instance) }
-            case .success(nil), nil: break
-            }
         }
     }
 
-    /// Maximum libraries that are tried out at the same time. With more of them each would get too little processor
-    /// time to finish before its timeout.
-    private static let maxConcurrentTrials = 8
+    /// Maximum plugins that are prepared at the same time. With more of them each would get too little processor time to
+    /// finish its trial before its timeout. It also bounds the libraries whose bytes are in memory at the same time.
+    private static let maxConcurrentPlugins = 8
 
-    /// Returns the code of each plugin. Tries libraries out in parallel, because one that hangs uses its whole timeout.
-    private static func codes(
-        of plugins: [(HostConfiguration.Plugin, PluginFile)], configurations: [String: [PluginConfiguration]],
-        _ tools: Tools
-    ) async -> [String: Result<InstanceRecipe.Code?, Problem>] {
-        await withTaskGroup(of: (String, Result<InstanceRecipe.Code?, Problem>).self) { group in
-            var codes: [String: Result<InstanceRecipe.Code?, Problem>] = [:]
-            for (index, (plugin, file)) in plugins.enumerated() {
-                if index >= maxConcurrentTrials, let (name, code) = await group.next() { codes[name] = code }
-                group.addTask {
-                    do throws(Problem) {
-                        let code = try await code(
-                            of: plugin, file, configurations: configurations[plugin.name] ?? [], tools)
-                        return (plugin.name, .success(code))
-                    } catch {
-                        return (plugin.name, .failure(error))
-                    }
+    /// The preparation of one plugin.
+    private struct PluginResult: Sendable {
+        /// `nil` if the library could not be read.
+        var identity: LibraryIdentity?
+        /// The instances of its routes, by vAddr. A route that cannot be served has none.
+        var instances: [String: InstanceKey] = [:]
+        var recipes: [InstanceKey: InstanceRecipe] = [:]
+        var problems: [Problem] = []
+        var warning: String?
+    }
+
+    /// Reads the library of a plugin, tries it out and loads it. Plugins are prepared in parallel, because a library that
+    /// hangs uses its whole timeout.
+    ///
+    /// - Parameters:
+    ///   - routes: the routes of the plugin.
+    ///   - rejected: the drop-in of this name that could not be served before.
+    private static func prepare(
+        _ plugin: HostConfiguration.Plugin, _ routes: [HostConfiguration.Route], running: Set<InstanceKey>,
+        leftOut: [String: InstanceKey], rejected: RejectedDropIn?, _ tools: Tools
+    ) async -> PluginResult {
+        var result = PluginResult()
+        var wanted: [(key: InstanceKey, route: HostConfiguration.Route)] = []
+        do throws(Problem) {
+            let file = try await read(plugin, tools)
+            let identity = LibraryIdentity(digest: file.digest.description, needed: file.needed)
+            result.identity = identity
+            if let rejected, rejected.isSame(plugin, routes, identity) {
+                result.problems = rejected.reasons.map { Problem(message: $0, plugin: plugin.name) }
+                return result
+            }
+            if plugin.isolation.isolation == .host, !tools.store.knows(file.digest), let warning = file.warning {
+                result.warning = "\(plugin.pathLocation): plugin '\(plugin.name)': \(file.path) \(warning)"
+            }
+            for route in routes {
+                let key = InstanceKey(
+                    plugin: plugin.name, digest: identity.digest, needed: identity.needed,
+                    config: route.configuration.json,
+                    threads: plugin.threads, allowsInline: plugin.allowsInline, isolation: plugin.isolation)
+                result.instances[route.vAddr] = key
+                if !running.contains(key), leftOut[route.vAddr] != key, !wanted.contains(where: { $0.key == key }) {
+                    wanted.append((key, route))
                 }
             }
-            return await group.reduce(into: codes) { $0[$1.0] = $1.1 }
+            let code = try await code(of: plugin, file, configurations: wanted.map(\.route.configuration), tools)
+            if let code {
+                for (key, route) in wanted {
+                    result.recipes[key] = InstanceRecipe(
+                        key: key, code: code, configuration: route.configuration, route: route)
+                }
+            }
+        } catch {
+            result.problems = [error.of(plugin)]
+            // Routes without a library cannot be served.
+            let failed = Set(wanted.map(\.key))
+            result.instances = result.instances.filter { !failed.contains($0.value) }
+        }
+        return result
+    }
+
+    private static func read(
+        _ plugin: HostConfiguration.Plugin, _ tools: Tools
+    ) async throws(Problem) -> PluginFile {
+        do throws(PluginLoadError) {
+            // The reader has checked that these are 64 digits.
+            return try await tools.store.read(plugin.path, pin: plugin.sha256.flatMap { PluginDigest(hex: $0) })
+        } catch {
+            throw Problem(error)
         }
     }
 

@@ -1,13 +1,13 @@
 /// State machine of a reload: creates all new instances, binds all new routes, commits, and only then touches what
 /// runs. If a step fails, it undoes the completed steps in reverse order.
 ///
-/// The caller performs each action and reports the result with ``succeeded()`` or ``failed(_:)``, until the action is
-/// `finish` or `refuse`. After a failed `create` the other instances are still tried, so that one attempt finds all
-/// errors; then nothing is bound.
+/// The caller performs each action and reports the result, until the action is `finish` or `refuse`: of `create` with
+/// ``created(_:failures:)``, of all others with ``succeeded()`` or ``failed(_:)``. If the creation of an instance fails,
+/// the others are created nevertheless, so that one attempt finds all errors; then nothing is bound.
 package struct ReloadTransaction: Sendable {
     package enum Action: Hashable, Sendable {
-        /// Create this instance.
-        case create(InstanceKey)
+        /// Create these instances, in any order.
+        case create([InstanceKey])
         /// Bind this vAddr. Requests that arrive from now on are served by its instance, also before the commit.
         case bind(String)
         /// Publish the new snapshot. It cannot fail, and nothing is undone after it.
@@ -29,7 +29,7 @@ package struct ReloadTransaction: Sendable {
 
     private enum State: Hashable {
         case ready
-        case creating(Int)
+        case creating
         case binding(Int)
         case committing
         /// The element that is being undone is the last one of `made`.
@@ -45,7 +45,7 @@ package struct ReloadTransaction: Sendable {
     private var reasons: [String] = []
 
     /// - Parameters:
-    ///   - instances: the instances to create, in this order.
+    ///   - instances: the instances to create.
     ///   - vAddrs: the routes to bind after that, in this order.
     ///   - dryRun: undo everything before the first binding. The transaction ends with `finish` if nothing failed.
     ///     `check` uses this.
@@ -58,15 +58,26 @@ package struct ReloadTransaction: Sendable {
     /// Returns the first action.
     package mutating func start() -> Action {
         precondition(state == .ready, "a transaction starts once")
-        return create(at: 0)
+        if instances.isEmpty { return created([], failures: []) }
+        state = .creating
+        return .create(instances)
+    }
+
+    /// Reports the results of `create`. Returns the next action.
+    ///
+    /// - Parameters:
+    ///   - created: the instances that exist now. They are destroyed in the reverse order.
+    ///   - failures: one line for the operator for each reason why the others do not exist.
+    package mutating func created(_ created: [InstanceKey], failures: [String]) -> Action {
+        precondition(state == .creating || instances.isEmpty, "no instances were to be created")
+        made = created.map { .instance($0) }
+        reasons = failures
+        return reasons.isEmpty && !dryRun ? bind(at: 0) : undo()
     }
 
     /// Reports that the last action succeeded. Returns the next one.
     package mutating func succeeded() -> Action {
         switch state {
-        case .creating(let index):
-            made.append(.instance(instances[index]))
-            return create(at: index + 1)
         case .binding(let index):
             made.append(.binding(vAddrs[index]))
             return bind(at: index + 1)
@@ -76,8 +87,8 @@ package struct ReloadTransaction: Sendable {
         case .undoing:
             made.removeLast()
             return undo()
-        case .ready, .over:
-            preconditionFailure("nothing was to be done")
+        case .ready, .creating, .over:
+            preconditionFailure("nothing was to be done, or instances were to be created")
         }
     }
 
@@ -87,11 +98,9 @@ package struct ReloadTransaction: Sendable {
     package mutating func failed(_ reason: String) -> Action {
         reasons.append(reason)
         switch state {
-        case .creating(let index):
-            return create(at: index + 1)
         case .binding:
             return undo()
-        case .ready, .committing, .undoing, .over:
+        case .ready, .creating, .committing, .undoing, .over:
             preconditionFailure("this cannot fail: \(reason)")
         }
     }
@@ -106,14 +115,6 @@ package struct ReloadTransaction: Sendable {
         case .undoing, .over:
             preconditionFailure("too late to abandon")
         }
-    }
-
-    private mutating func create(at index: Int) -> Action {
-        if index < instances.count {
-            state = .creating(index)
-            return .create(instances[index])
-        }
-        return reasons.isEmpty && !dryRun ? bind(at: 0) : undo()
     }
 
     private mutating func bind(at index: Int) -> Action {

@@ -97,8 +97,9 @@ package struct Generations<Route: Hashable & Sendable, Instance: Hashable & Send
         return prepared[route].map { Lead(generation: current.number + 1, instance: $0) }
     }
 
-    /// Records that a route was unbound: no request will begin on it.
+    /// Records that a route was unbound: no request will begin on it. It must not be in the current mapping.
     package mutating func left(_ route: Route) -> Action? {
+        precondition(current.routes[route] == nil, "a route left before the mapping without it was published")
         guard let instance = unbinding.removeValue(forKey: route), retired.contains(instance),
             !unbinding.values.contains(instance)
         else { return nil }

@@ -124,21 +124,21 @@ package actor RouteSet {
         while true {
             if isStopping, action.isForward { action = transaction.abandon("the host is stopping") }
             switch action {
-            case .create(let key):
-                let id = nextID()
-                let created = await factory.create(
-                    preparation.recipes[key], id: id, isTrial: preparation.isTrial, logger: logger
-                ) { [weak self] reason, withdrawsAtOnce in
-                    Task { await self?.instanceFailed(id, reason, withdrawsAtOnce: withdrawsAtOnce) }
+            case .create(let keys):
+                var (created, failures): ([InstanceKey], [String]) = ([], [])
+                let creations = await create(keys, preparation)
+                for (key, result) in creations {
+                    switch result {
+                    case .success(let instance):
+                        made.instances[key] = instance
+                        created.append(key)
+                    case .failure(let failure):
+                        refusal.add(failure, of: key)
+                        failures.append(failure.reason)
+                    }
                 }
-                switch created {
-                case .success(let instance):
-                    made.instances[key] = instance
-                    action = transaction.succeeded()
-                case .failure(let failure):
-                    refusal.add(failure, of: key)
-                    action = transaction.failed(failure.reason)
-                }
+                if creations.count < keys.count { failures.append("the host is stopping") }
+                action = transaction.created(created, failures: failures)
             case .bind(let vAddr):
                 do {
                     made.routes[vAddr] = try bind(added[vAddr], made.instances)
@@ -170,6 +170,49 @@ package actor RouteSet {
             case .refuse(let reasons):
                 refusal.reasons = problems.map(\.message) + reasons
                 return .refused(refusal)
+            }
+        }
+    }
+
+    private typealias Creation = (key: InstanceKey, result: Result<RunningInstance?, InstanceRecipe.Refusal>)
+
+    /// Maximum instances in other processes that are created at the same time. With more of them each would get too
+    /// little processor time to start before its timeout.
+    private static let maxConcurrentStarts = 8
+
+    /// Creates instances, first those in other processes, several at a time: 500 processes that start one after the other
+    /// take 8 s. Instances in this process are created one after the other, because their code shares this process.
+    ///
+    /// - Returns: the results in the order of `keys`. If the host begins to stop, the rest is not created and missing.
+    private func create(_ keys: [InstanceKey], _ preparation: Preparation) async -> [Creation] {
+        let separate = keys.filter { preparation.isTrial || $0.isolation.isolation == .process }
+        var results = await withTaskGroup(of: Creation.self) { group in
+            var results: [InstanceKey: Creation] = [:]
+            for (index, key) in separate.enumerated() {
+                if index >= Self.maxConcurrentStarts, let next = await group.next() { results[next.key] = next }
+                if isStopping { break }
+                let create = creation(of: key, preparation)
+                group.addTask { (key, await create()) }
+            }
+            for await next in group { results[next.key] = next }
+            return results
+        }
+        for key in keys where !preparation.isTrial && key.isolation.isolation == .host && !isStopping {
+            results[key] = (key, await creation(of: key, preparation)())
+        }
+        return keys.compactMap { results[$0] }
+    }
+
+    /// Returns a function that creates an instance.
+    private func creation(
+        of key: InstanceKey, _ preparation: Preparation
+    ) -> @Sendable () async -> Result<RunningInstance?, InstanceRecipe.Refusal> {
+        let (id, factory, logger) = (nextID(), factory, logger)
+        return {
+            await factory.create(
+                preparation.recipes[key], id: id, isTrial: preparation.isTrial, logger: logger
+            ) { [weak self] reason, withdrawsAtOnce in
+                Task { await self?.instanceFailed(id, reason, withdrawsAtOnce: withdrawsAtOnce) }
             }
         }
     }

@@ -20,9 +20,17 @@ package enum WorkerMain {
     private static let frames: Int32 = 7
 
     /// Command line of a worker, beginning with its name.
-    static func arguments(plugin: String) -> [String] {
+    package static func arguments(plugin: String) -> [String] {
         // Not the host's name, so that a search for host processes does not find workers.
         ["chanserv-worker", "worker", plugin, "--host", "\(getpid())"]
+    }
+
+    /// Returns the process id of the host from the command line that ``arguments(plugin:)`` makes; `nil` for any other.
+    ///
+    /// - Parameter arguments: the arguments without the name of the program.
+    package static func host(in arguments: [String]) -> Int32? {
+        guard arguments.count == 4, arguments[0] == "worker", arguments[2] == "--host" else { return nil }
+        return Int32(arguments[3])
     }
 
     /// Runs the worker process. Never returns.
