@@ -185,7 +185,10 @@ extension EndToEnd {
                     #expect(forced.code == 0 && forced.text.contains("repointed it"), "\(forced.text)")
                     _ = try await host.process.errorLine(with: "repointed it")
                     #expect(try await Self.deployment(host)?["state"] as? String == "probation")
-                    _ = try await Self.command("rollback", "it", on: host)
+                    let promoted = try await Self.command("promote", "it", on: host)
+                    #expect(promoted.code == 0)
+                    #expect(try await Self.command("reload", on: host).code == 0)
+                    #expect(try await Self.deployment(host) == nil)
 
                     try Self.deploy(CandidatePlugin(version: 3), on: host)
                     _ = try await host.process.errorLine(with: "repointed it")

@@ -65,6 +65,12 @@ struct Reload: AsyncParsableCommand {
         }
     }
 
+    /// A version that is waited for.
+    private struct Version {
+        var name: String
+        var instance: UInt64
+    }
+
     /// The end of the wait for one route.
     private enum Verdict {
         case stays, rolledBack
@@ -76,7 +82,7 @@ struct Reload: AsyncParsableCommand {
     ///
     /// - Parameter repointed: the routes to which the reload has given another version.
     private func verdicts(after repointed: [String], at path: String) async throws -> [Verdict] {
-        var versions: [String: String]?
+        var versions: [String: Version]?
         var verdicts: [Verdict] = []
         while true {
             let status = try await options.ask(.status(every: nil), at: path, as: StatusAnswer.self)
@@ -86,7 +92,7 @@ struct Reload: AsyncParsableCommand {
                     status.routes.compactMap { route in
                         guard let deploy = route.deploy, deploy.state != .rolledBack || repointed.contains(route.vaddr)
                         else { return nil }
-                        return (route.vaddr, deploy.version)
+                        return (route.vaddr, Version(name: deploy.version, instance: deploy.instance))
                     }
                 ) { first, _ in first }
             if status.stopping != nil, !waiting.isEmpty {
@@ -96,7 +102,7 @@ struct Reload: AsyncParsableCommand {
             let routes = Dictionary(status.routes.map { ($0.vaddr, $0) }) { first, _ in first }
             for (vAddr, version) in waiting.sorted(by: { $0.key < $1.key }) {
                 guard let (verdict, text) = Self.verdict(on: version, routes[vAddr]) else { continue }
-                StandardError.report("route '\(vAddr.visible)': \(version.visible) \(text)")
+                StandardError.report("route '\(vAddr.visible)': \(version.name.visible) \(text)")
                 verdicts.append(verdict)
                 waiting[vAddr] = nil
             }
@@ -107,16 +113,16 @@ struct Reload: AsyncParsableCommand {
     }
 
     /// Returns the verdict on a version that was on probation, with its text; `nil` while it still is.
-    private static func verdict(on version: String, _ route: HostStatus.Route?) -> (Verdict, String)? {
+    private static func verdict(on version: Version, _ route: HostStatus.Route?) -> (Verdict, String)? {
         guard let route else { return (.none, "was not judged: the route was removed") }
-        if let deploy = route.deploy, deploy.version == version {
+        if let deploy = route.deploy, deploy.instance == version.instance {
             switch deploy.state {
             case .probation: return nil
             case .held: return (.none, "is held on probation: too few requests")
             case .rolledBack: return (.rolledBack, "was rolled back: \((deploy.reason ?? "").visible)")
             }
         }
-        let current = "\(route.plugin)@\(route.digest.prefix(8))"
-        return current == version ? (.stays, "stays") : (.none, "was not judged: another version replaced it")
+        return route.instance == version.instance
+            ? (.stays, "stays") : (.none, "was not judged: another version replaced it")
     }
 }

@@ -18,6 +18,7 @@ package struct Deployments: Sendable {
     /// A version from which a route has returned.
     package struct RejectedVersion: Sendable {
         package let version: InstanceKey
+        package let instance: InstanceID
         package let reason: Probation.Reason
         package let time: Instant
     }
@@ -80,14 +81,14 @@ package struct Deployments: Sendable {
     ///
     /// - Parameters:
     ///   - configured: the routes whose files could be read and loaded.
-    ///   - wanted: the routes that run, including those of drop-ins that are wrong at present.
+    ///   - wanted: the routes that run, including those of drop-ins that are wrong at present; empty to forget all.
     package mutating func retainRejected(
         configured: [PlannedRoute<RouteOptions>], wanted: [PlannedRoute<RouteOptions>]
     ) {
         let versions = Dictionary(uniqueKeysWithValues: configured.map { ($0.vAddr, $0.instance) })
         let running = Set(wanted.map(\.vAddr))
         rejected = rejected.filter { vAddr, rejected in
-            versions[vAddr].map { $0 == rejected.version } ?? running.contains(vAddr)
+            running.contains(vAddr) && versions[vAddr].map { $0 == rejected.version } ?? true
         }
     }
 
@@ -95,10 +96,12 @@ package struct Deployments: Sendable {
     ///
     /// - Returns: the old version; `nil` if the route has no probation.
     package mutating func rollBack(
-        _ route: RouteID, _ planned: PlannedRoute<RouteOptions>, because reason: Probation.Reason, now: Instant
+        _ route: RouteID, _ planned: PlannedRoute<RouteOptions>, _ instance: InstanceID,
+        because reason: Probation.Reason, now: Instant
     ) -> InstanceKey? {
         guard let record = records.removeValue(forKey: route) else { return nil }
-        rejected[planned.vAddr] = RejectedVersion(version: planned.instance, reason: reason, time: now)
+        rejected[planned.vAddr] = RejectedVersion(
+            version: planned.instance, instance: instance, reason: reason, time: now)
         return record.comparison.standby.key
     }
 

@@ -46,6 +46,8 @@ package struct Probation: Sendable {
     /// The number of standard errors by which the new version must be worse. With a smaller number, good versions would
     /// be rolled back by chance, because the judgement is made several times each second.
     private static let standardErrors = 3.0
+    /// The same for times. It is larger, because the times of requests that run together are not independent.
+    private static let standardErrorsOfTimes = 5.0
     /// Minimum failures for a comparison of failure rates.
     private static let minimumFailures = 5
     /// Times that differ by less are not slower. They would be noise for plugins that answer within microseconds.
@@ -92,7 +94,7 @@ package struct Probation: Sendable {
         if let reason = failureReason(new, old) ?? latencyReason(new, old) { return end(.rollBack(reason)) }
         if let deadline, now < deadline { return .doNothing }
         let isEnough = new.decided >= options.requests && (options.control == 0 || old.decided >= options.requests)
-        if isEnough { return end(.settle) }
+        if isEnough, !looksWorse(new, old) { return end(.settle) }
         guard deadline != nil else { return .doNothing }
         state = .held
         return .hold
@@ -111,11 +113,21 @@ package struct Probation: Sendable {
         return action
     }
 
+    /// Whether the new version is over a limit, perhaps by chance. It must not pass then; more requests will tell.
+    private func looksWorse(_ new: RequestTally, _ old: RequestTally) -> Bool {
+        if let ratio = options.failureRatio, new.failed > 0, old.decided > 0 {
+            let (rate, before) = (new.failureRate, old.failureRate)
+            if rate > ratio * before + Self.allowedFailures { return true }
+        }
+        guard let ratio = options.latencyRatio, new.latencies.count > 0, old.latencies.count > 0 else { return false }
+        return new.latencies.shareExceeding(ratio, times: old.latencies, andBy: Self.minimumDifference) > 0.5
+    }
+
     /// Compares the failure rates.
     private func failureReason(_ new: RequestTally, _ old: RequestTally) -> Reason? {
         guard let ratio = options.failureRatio, new.failed >= Self.minimumFailures, old.decided > 0 else { return nil }
         let count = Double(new.decided)
-        let rate = Double(new.failed) / count
+        let rate = new.failureRate
         // Laplace's rule of succession: without it, a few good requests of the old version would promise that it never
         // fails.
         let before = Double(old.failed + 1) / Double(old.decided + 2)
@@ -123,7 +135,7 @@ package struct Probation: Sendable {
         let variance = smoothed * (1 - smoothed) / count + ratio * ratio * before * (1 - before) / Double(old.decided)
         let excess = rate - ratio * before - Self.allowedFailures
         guard excess > Self.standardErrors * variance.squareRoot() else { return nil }
-        return .failures(rate: rate, before: Double(old.failed) / Double(old.decided))
+        return .failures(rate: rate, before: old.failureRate)
     }
 
     /// Compares the times. Pairs of requests are compared instead of means or medians, so that a mixture of fast and
@@ -136,7 +148,7 @@ package struct Probation: Sendable {
         let share = new.latencies.shareExceeding(ratio, times: old.latencies, andBy: Self.minimumDifference)
         // The variance of the statistic for equal distributions.
         let variance = Double(counts.0 + counts.1 + 1) / (12 * Double(counts.0) * Double(counts.1))
-        guard share - 0.5 > Self.standardErrors * variance.squareRoot() else { return nil }
+        guard share - 0.5 > Self.standardErrorsOfTimes * variance.squareRoot() else { return nil }
         return .slow(median: median, before: before)
     }
 }
@@ -149,10 +161,14 @@ extension Probation.Reason: CustomStringConvertible {
         case .failures(let rate, let before):
             "the new version failed in \(Self.percent(rate)) of its requests, the old one in \(Self.percent(before))"
         case .slow(let median, let before):
-            "the median time until the first frame is \(ValueGrammar.text(median)) with the new version and "
-                + "\(ValueGrammar.text(before)) with the old one"
+            "the median time until the first frame is \(Self.milliseconds(median)) with the new version and "
+                + "\(Self.milliseconds(before)) with the old one"
         case .operatorDecision: "an operator asked for it"
         }
+    }
+
+    private static func milliseconds(_ time: Duration) -> String {
+        "\((time / .milliseconds(1) * 10).rounded() / 10) ms"
     }
 
     private static func percent(_ rate: Double) -> String {

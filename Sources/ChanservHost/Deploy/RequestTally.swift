@@ -31,6 +31,9 @@ package struct RequestTally: Sendable, Hashable {
 
     /// The requests with a result. Those that the client ended, or whose error it caused, have none.
     package var decided: Int { succeeded + failed }
+
+    /// The share of failures among the requests with a result, from 0 to 1; 0 without any.
+    package var failureRate: Double { decided == 0 ? 0 : Double(failed) / Double(decided) }
 }
 
 /// Counts the results of the requests of one version. Any thread may call its functions.

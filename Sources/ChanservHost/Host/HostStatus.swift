@@ -109,11 +109,13 @@ public struct HostStatus: Codable, Sendable, Hashable {
         public var bytes: Int
         public var failures: Int
         public var errorMass: Int
+        /// Identifies the instance that serves the route, in this run of the host.
+        public var instance: UInt64
         /// `nil` if the route is not on probation and no version of it was rolled back.
         public var deploy: Deploy?
 
         enum CodingKeys: String, CodingKey {
-            case vaddr, plugin, digest, state, deploy
+            case vaddr, plugin, digest, state, instance, deploy
             case withdrawnMilliseconds = "withdrawn_ms"
             case requestsOpen = "requests_open"
             case requestsTotal = "requests_total"
@@ -152,6 +154,8 @@ public struct HostStatus: Codable, Sendable, Hashable {
         }
 
         public var state: State
+        /// Identifies the instance of ``version``, in this run of the host.
+        public var instance: UInt64
         /// The version on probation or, with `rolled_back`, the one that was bad: `quotes@9f86d081`.
         public var version: String
         /// The version before.
@@ -166,7 +170,7 @@ public struct HostStatus: Codable, Sendable, Hashable {
         public var previousResults: Results?
 
         enum CodingKeys: String, CodingKey {
-            case state, version, previous
+            case state, instance, version, previous
             case sinceMilliseconds = "since_ms"
             case reason, results
             case previousResults = "previous_results"
@@ -288,7 +292,7 @@ public struct HostStatus: Codable, Sendable, Hashable {
 }
 
 extension HostStatus.Route {
-    init(_ route: RunningRoute, deploy: HostStatus.Deploy?) {
+    init(_ route: RunningRoute, instance: InstanceID, deploy: HostStatus.Deploy?) {
         let counters = route.service.counters
         var remaining: Int?
         let state: State
@@ -309,7 +313,7 @@ extension HostStatus.Route {
                 busy: counters.refused.busy, withdrawn: counters.refused.withdrawn, draining: counters.refused.draining),
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
-            failures: counters.failures, errorMass: counters.errorMass, deploy: deploy)
+            failures: counters.failures, errorMass: counters.errorMass, instance: instance, deploy: deploy)
     }
 }
 
@@ -338,17 +342,17 @@ extension HostStatus.Plugin {
 
 extension HostStatus.Deploy {
     /// - Returns: `nil` if there is nothing to report of the route.
-    init?(_ route: RunningRoute, _ deployments: Deployments) {
+    init?(_ route: RunningRoute, instance: InstanceID, _ deployments: Deployments) {
         if let record = deployments.records[route.id] {
             self.init(
-                state: record.probation.state == .held ? .held : .probation,
+                state: record.probation.state == .held ? .held : .probation, instance: instance,
                 version: route.planned.instance.description,
                 previous: record.comparison.standby.key.description,
                 sinceMilliseconds: record.began.duration(to: .now).wholeMilliseconds,
                 results: Results(record.comparison.new.tally), previousResults: Results(record.comparison.old.tally))
         } else if let rejected = deployments.rejected[route.planned.vAddr] {
             self.init(
-                state: .rolledBack, version: rejected.version.description,
+                state: .rolledBack, instance: rejected.instance, version: rejected.version.description,
                 previous: route.planned.instance.description,
                 sinceMilliseconds: rejected.time.duration(to: .now).wholeMilliseconds,
                 reason: rejected.reason.description)

@@ -87,8 +87,8 @@ extension ConfigurationSchema {
             ConfigurationOption(
                 "probation", \.probation, .timeout,
                 "time for which the old version of the plugin stays ready after a reload, or none",
-                "If the new version crashes, is withdrawn by its error mass, or is worse than the old one, the host "
-                    + "returns to the old one. Without enough requests the probation goes on."),
+                "If the new version crashes, fails in as many requests in a row as `error_mass.limit`, or is worse than "
+                    + "the old one, the host returns to the old one. Without enough requests the probation goes on."),
             ConfigurationOption(
                 "control", \.control, .integer(0...50),
                 "percentage of requests that the old version answers meanwhile, for comparison",

@@ -38,7 +38,7 @@ import Testing
     private func rolledBack() -> Deployments {
         var deployments = Deployments()
         deployments.replaced(1, by: key("b"), previous: instance(7, "a"), options, now: now)
-        let version = deployments.rollBack(1, planned("x", "b"), because: .operatorDecision, now: now)
+        let version = deployments.rollBack(1, planned("x", "b"), 8, because: .operatorDecision, now: now)
         #expect(version == key("a"))
         return deployments
     }
@@ -48,7 +48,7 @@ import Testing
         deployments.replaced(1, by: key("b"), previous: instance(7, "a"), options, now: now)
         deployments.replaced(1, by: key("c"), previous: instance(8, "b"), options, now: now)
         #expect(deployments.standbys == [key("a")])
-        let version = deployments.rollBack(1, planned("x", "c"), because: .operatorDecision, now: now)
+        let version = deployments.rollBack(1, planned("x", "c"), 9, because: .operatorDecision, now: now)
         #expect(version == key("a") && deployments.standbys.isEmpty)
     }
 
@@ -79,6 +79,8 @@ import Testing
             // A drop-in that is wrong at present runs on with its last version.
             ([], [planned("x", "a")], true),
             ([], [], false),
+            // A forced reload.
+            ([planned("x", "b")], [], false),
         ] as [([PlannedRoute<RouteOptions>], [PlannedRoute<RouteOptions>], Bool)] {
             var deployments = rolledBack()
             deployments.retainRejected(configured: configured, wanted: wanted)

@@ -75,6 +75,16 @@ import Testing
         }
     }
 
+    @Test func `a version that looks worse does not pass until there are enough requests`() {
+        var probation = probation()
+        let old = tally(good: 20)
+        #expect(probation.tick(now: start + minute, new: tally(good: 14, failed: 6), old: old) == .hold)
+        #expect(probation.tick(now: start + minute, new: tally(good: 600, failed: 6), old: tally(good: 60)) == .settle)
+        var slow = self.probation()
+        let few = tally(good: 20, took: .milliseconds(25))
+        #expect(slow.tick(now: start + minute, new: few, old: tally(good: 3)) == .hold)
+    }
+
     @Test func `failures that both versions have are no reason`() {
         var probation = probation()
         let (new, old) = (tally(good: 5_000, failed: 4_000), tally(good: 500, failed: 500))
@@ -83,7 +93,7 @@ import Testing
 
     @Test func `a version that is three times slower is rolled back`() {
         var probation = probation()
-        let (new, old) = (tally(good: 180, took: .milliseconds(30)), tally(good: 20, took: .milliseconds(10)))
+        let (new, old) = (tally(good: 360, took: .milliseconds(30)), tally(good: 40, took: .milliseconds(10)))
         let action = probation.tick(now: start + .seconds(1), new: new, old: old)
         guard case .rollBack(.slow(let median, let before)) = action else {
             Issue.record("\(action)")
@@ -94,9 +104,9 @@ import Testing
     }
 
     @Test func `requests that clients give up count with the time that they waited, other errors of clients do not`() {
-        let old = tally(good: 20)
+        let old = tally(good: 40)
         var (abandoned, undecided) = (RequestTally(), RequestTally())
-        for _ in 0..<100 {
+        for _ in 0..<400 {
             abandoned.add(.abandoned, after: .seconds(5))
             undecided.add(.undecided, after: .seconds(5))
         }

@@ -31,7 +31,7 @@ extension RouteError: CustomStringConvertible {
         case .stopping: "the host is stopping"
         case .reloading: "a reload is running: run the command again when it has ended"
         case .noProbation:
-            "route \(quoted(vAddr)) is not on probation: only 'deploy.probation' keeps the version before ready"
+            "route \(quoted(vAddr)) is not on probation (see 'deploy.probation')"
         }
     }
 }

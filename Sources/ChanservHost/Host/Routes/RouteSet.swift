@@ -91,13 +91,14 @@ package actor RouteSet {
         _ wanted: [PlannedRoute<RouteOptions>], _ preparation: Preparation, problems: [Preparation.Problem] = [],
         isForced: Bool = false, dryRun: Bool = false
     ) async -> Application {
-        let configured = isForced ? [] : preparation.routes
         let (routes, rolledBack) = isForced ? (wanted, []) : deployments.resolve(wanted, running: planned)
         let plan = ReloadPlan(running: planned, wanted: routes, ready: Set(instances.keys))
         let result =
             plan.isEmpty && problems.isEmpty
             ? .done : await carryOut(plan, wanted: routes, preparation, problems: problems, dryRun: dryRun)
-        if case .done = result, !dryRun { deployments.retainRejected(configured: configured, wanted: wanted) }
+        if case .done = result, !dryRun {
+            deployments.retainRejected(configured: preparation.routes, wanted: isForced ? [] : wanted)
+        }
         return Application(plan: plan, result: result, rolledBack: rolledBack)
     }
 
@@ -371,7 +372,8 @@ package actor RouteSet {
 
     private func rollBack(_ route: RunningRoute, because reason: Probation.Reason) {
         guard let index = running.firstIndex(where: { $0.id == route.id }),
-            let version = deployments.rollBack(route.id, route.planned, because: reason, now: .now)
+            let bad = instances[route.planned.instance],
+            let version = deployments.rollBack(route.id, route.planned, bad.id, because: reason, now: .now)
         else { return }
         running[index].planned.instance = version
         publish()
@@ -486,7 +488,11 @@ package actor RouteSet {
         let standbys = instances.values.filter { !seen.contains($0.id) }.sorted { $0.id < $1.id }
         return RouteSetStatus(
             generation: generation, open: table.open,
-            routes: running.map { HostStatus.Route($0, deploy: HostStatus.Deploy($0, deployments)) },
+            routes: running.map { route in
+                let instance = instances[route.planned.instance]?.id ?? 0
+                return HostStatus.Route(
+                    route, instance: instance, deploy: HostStatus.Deploy(route, instance: instance, deployments))
+            },
             current: current, standbys: standbys, draining: departures.instances)
     }
 
