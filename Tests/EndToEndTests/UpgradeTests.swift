@@ -136,6 +136,8 @@ extension EndToEnd {
                 try DrillPlugin.write(version: 1, to: host.folder.file("drill.so"))
                 try await replacements.upgrade()
                 try await eventually { try await client.report("drill", "stats")["version"] == 1 }
+                // The old process has withdrawn its route and begun to stop.
+                try await eventually { client.node.services.count { $0.name == "drill" } == 1 }
                 #expect(try version(of: try await held[0].all(), count: 2000, size: 8000) == 0)
                 #expect(await old.left() == [])
                 #expect(try await client.report("drill", "stats")["version"] == 1)

@@ -24,8 +24,12 @@ struct TestClient: Sendable {
         if staysBehindRouter { nodeConfiguration.role = .server }
         let node = Node(configuration: nodeConfiguration)
         self.node = node
-        joining = keepsJoined ? Task { await node.keepJoined(host: "127.0.0.1", port: port) } : nil
-        try await node.join(host: "127.0.0.1", port: port, deadline: .now + Self.patience)
+        if keepsJoined {
+            joining = Task { await node.keepJoined(host: "127.0.0.1", port: port) }
+        } else {
+            joining = nil
+            try await node.join(host: "127.0.0.1", port: port, deadline: .now + Self.patience)
+        }
         var configuration = Client.Configuration()
         configuration.dialTimeout = Self.patience
         configuration.masterReadTimeout = Self.patience
