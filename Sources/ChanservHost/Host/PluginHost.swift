@@ -408,12 +408,14 @@ public actor PluginHost {
         await applier.stop()
         await routes.tearDown(deadline: deadline, drain: drain)
         if await replacement.successor != nil {
+            await HostReplacement.waitForRouters(until: deadline)
             await (network as? any ReplaceableNetwork)?.waitForForwardedStreams(until: deadline)
         }
-        // The end of a join closes its link, and requests may have come over it.
+        // Before the end of the joins, which closes their links at once: the last bytes of requests that came over them
+        // may not have been sent.
+        await network.take()?.shutdown()
         for join in joins { join.cancel() }
         joins = []
-        await network.take()?.shutdown()
         await accessLog.flush()
         // Last, so that operators can watch the shutdown.
         await control.take()?.stop()

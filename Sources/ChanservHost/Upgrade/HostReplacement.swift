@@ -32,6 +32,8 @@ package actor HostReplacement {
     private static let startTime = Duration.seconds(300)
     /// The pause before a replaced host withdraws its services. Its clients join the new process meanwhile.
     private static let pause = Duration.seconds(2)
+    /// The time for routers to send on what they have received from a replaced host.
+    private static let forwardingTime = Duration.seconds(3)
 
     private let notifier: ServiceNotifier
     private var logger: Logger
@@ -83,6 +85,16 @@ package actor HostReplacement {
     func stop() -> Int32? {
         isStopping = true
         return machine.successor
+    }
+
+    /// Lets routers send on the last bytes of the streams of this host. A router that loses the link to a host ends the
+    /// streams that it forwards for it, whether or not their last bytes have left it. A cancellation ends the wait.
+    static func waitForRouters(until deadline: ContinuousClock.Instant) async {
+        do {
+            try await Task.sleep(until: min(deadline, .now + forwardingTime), clock: .continuous)
+        } catch {
+            // A second signal of the operator ends the stop at once.
+        }
     }
 
     /// Lets clients join the new process before the services are withdrawn. A cancellation ends the wait.
