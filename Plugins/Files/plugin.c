@@ -35,7 +35,8 @@
  * while the file is read is included. A line longer than 100 MiB, the maximum of a frame, ends the source with an
  * error.
  *
- * With `follow` a source does not end. following/watching/watcher.h describes how it continues across rotations and truncations.
+ * With `follow` a source does not end. following/watching/watcher.h describes how it continues across rotations and
+ * truncations.
  * Lines are sent when their line ending has arrived; an incomplete last line of a rotated file is sent as it is. A line
  * longer than 100 MiB, and a hole that a truncation left, are skipped with a warning. Chunks are sent as soon as there
  * is any data, so they may be smaller than chunk_size. With `new_files` the list of sources does not end either: files

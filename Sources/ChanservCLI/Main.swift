@@ -31,7 +31,7 @@ struct ChanservCommand: AsyncParsableCommand {
         subcommands: [
             Serve.self, Post.self, Check.self, Plugin.self, Router.self, Mesh.self, Bench.self, Status.self,
             Requests.self, Links.self, Cancel.self, Reload.self, Rollback.self, Promote.self, Upgrade.self, Drain.self,
-            Enable.self, Version.self, Worker.self,
+            Enable.self, Version.self,
         ])
 
     static let version = "0.1.0"
@@ -44,7 +44,8 @@ struct ChanservCommand: AsyncParsableCommand {
         FreedMemory.keep()
         TimeSlice.requestShort()
         let arguments = CommandLineArguments.all
-        // Without the parser, which would take a third of the processor time of the start of a worker.
+        // A worker process of a host is no command for users. The parser would take a third of the processor time of
+        // its start.
         if let host = WorkerMain.host(in: arguments) { await WorkerMain.run(host: host) }
         do {
             try CommandPath.check(arguments)

@@ -21,16 +21,17 @@ package enum OfferSelection {
     ) -> ServiceRegistry.Route? {
         guard !offers.isEmpty else { return nil }
         var best: (route: ServiceRegistry.Route, weight: UInt64, isAvoided: Bool)?
+        let avoided = goingAway.isEmpty ? leaving : leaving.union(goingAway)
         let start = Int(draw % UInt64(offers.count))
         for step in 0..<offers.count {
             let position = (start + step) % offers.count
             let address = offers.address(at: position)
             guard !refused.contains(address) else { continue }
             // The same address may be offered over a link that goes away and over another one, by two routers.
-            let lasting =
-                goingAway.isEmpty
-                ? nil : offers.route(at: position, name: name, except: leaving.union(goingAway))
-            guard let route = lasting ?? offers.route(at: position, name: name, except: leaving) else { continue }
+            guard
+                let route = offers.route(at: position, name: name, except: avoided)
+                    ?? offers.route(at: position, name: name, except: leaving)
+            else { continue }
             let isAvoided = goingAway.contains(route.link) || isAvoided(route)
             // Rendezvous hashing: each offer gets a weight from bucket and address, and the highest weight wins. All
             // clients with the same offers pick the same one, and only the buckets of a lost offer move.

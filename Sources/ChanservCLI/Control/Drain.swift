@@ -27,16 +27,14 @@ struct Drain: AsyncParsableCommand {
               chanserv drain quotes && systemctl stop chanserv
             """)
 
-    @Argument(
-        help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"), transform: utf8Text)
-    var vAddr: String
+    @OptionGroup var route: RouteArgument
 
     @OptionGroup var options: ControlOptions
 
     func run() async throws {
         try await options.run { path in
             var last: DrainReport.Progress?
-            let report = try await options.ask(.drain(vAddr), at: path, as: DrainAnswer.self) { progress in
+            let report = try await options.ask(.drain(route.vAddr), at: path, as: DrainAnswer.self) { progress in
                 // A repeated or empty progress line would tell the operator nothing new.
                 if progress != last, progress.requests + progress.sources > 0 {
                     StandardError.write(

@@ -19,15 +19,13 @@ struct Enable: AsyncParsableCommand {
               chanserv enable quotes --config /etc/chanserv.yaml
             """)
 
-    @Argument(
-        help: ArgumentHelp("The virtual address, without its environment.", valueName: "vaddr"), transform: utf8Text)
-    var vAddr: String
+    @OptionGroup var route: RouteArgument
 
     @OptionGroup var options: ControlOptions
 
     func run() async throws {
         try await options.run { path in
-            let report = try await options.ask(.enable(vAddr), at: path, as: EnableAnswer.self)
+            let report = try await options.ask(.enable(route.vAddr), at: path, as: EnableAnswer.self)
             if options.json {
                 try options.write(report)
             } else {

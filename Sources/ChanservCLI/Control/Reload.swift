@@ -54,14 +54,14 @@ struct Reload: AsyncParsableCommand {
             for reason in report.reasons + report.rejected + report.rolledBack { StandardError.report(reason) }
             if options.json { try options.write(report) } else { try options.write(text: report.text + "\n") }
             var isBad = report.result == .refused || !report.rejected.isEmpty || !report.rolledBack.isEmpty
-            var isHeld = false
+            var isUnjudged = false
             if wait, report.result != .refused {
                 let verdicts = try await verdicts(after: report.changes.repointed, at: path)
                 isBad = isBad || verdicts.contains(.rolledBack)
-                isHeld = verdicts.contains(.none)
+                isUnjudged = verdicts.contains(.notJudged)
             }
             if isBad { throw ExitCode(65) }
-            if isHeld { throw ExitCode(75) }
+            if isUnjudged { throw ExitCode(75) }
         }
     }
 
@@ -74,8 +74,8 @@ struct Reload: AsyncParsableCommand {
     /// The end of the wait for one route.
     private enum Verdict {
         case stays, rolledBack
-        /// The version was not judged.
-        case none
+        /// The version is held, or was removed or replaced before it was judged.
+        case notJudged
     }
 
     /// Waits until no route is on probation that was at the beginning. Prints each verdict on standard error.
@@ -114,15 +114,15 @@ struct Reload: AsyncParsableCommand {
 
     /// Returns the verdict on a version that was on probation, with its text; `nil` while it still is.
     private static func verdict(on version: Version, _ route: HostStatus.Route?) -> (Verdict, String)? {
-        guard let route else { return (.none, "was not judged: the route was removed") }
+        guard let route else { return (.notJudged, "was not judged: the route was removed") }
         if let deploy = route.deploy, deploy.instance == version.instance {
             switch deploy.state {
             case .probation: return nil
-            case .held: return (.none, "is held on probation: too few requests")
+            case .held: return (.notJudged, "is held on probation: too few requests")
             case .rolledBack: return (.rolledBack, "was rolled back: \((deploy.reason ?? "").visible)")
             }
         }
         return route.instance == version.instance
-            ? (.stays, "stays") : (.none, "was not judged: another version replaced it")
+            ? (.stays, "stays") : (.notJudged, "was not judged: another version replaced it")
     }
 }

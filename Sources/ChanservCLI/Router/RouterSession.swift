@@ -40,7 +40,7 @@ struct RouterSession {
                 log.flush()
                 _exit(0)
             },
-            onOther: { name in logger.warning("ignored \(name): use SIGTERM to stop") })
+            onUser: { signal in logger.warning("ignored \(signal.rawValue): use SIGTERM to stop") })
         defer { signals.cancel() }
 
         let network = AstraNetHostNetwork(node, logger: logger, listenKey: "--listen")

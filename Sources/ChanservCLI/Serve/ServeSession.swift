@@ -61,16 +61,16 @@ struct ServeSession {
                     _exit(0)
                 }
             },
-            onOther: { [logger] name in
-                if name == "SIGUSR2" {
-                    eventContinuation.yield(.upgrade)
-                    return
+            onUser: { [logger] signal in
+                switch signal {
+                case .user1:
+                    logger.warning(
+                        """
+                        ignored SIGUSR1: use SIGHUP or 'chanserv reload' to reload, 'chanserv status' to show the \
+                        state, and SIGTERM to stop
+                        """)
+                case .user2: eventContinuation.yield(.upgrade)
                 }
-                logger.warning(
-                    """
-                    ignored \(name): use SIGHUP or 'chanserv reload' to reload, 'chanserv status' to show the state, \
-                    and SIGTERM to stop
-                    """)
             })
         defer { signals.cancel() }
         let replaced = Task { [host] in

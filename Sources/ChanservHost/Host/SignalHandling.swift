@@ -5,12 +5,25 @@ internal import NIOConcurrencyHelpers
 /// Handles the signals of a host process. SIGHUP reloads. The first SIGTERM or SIGINT stops gracefully, the second one
 /// ends at once. SIGPIPE is ignored, because a broken connection is reported as an error of a write.
 ///
-/// SIGUSR1 and SIGUSR2, which some services use for commands, end a process by default. They are passed to `onOther`,
-/// if the caller sets it.
+/// SIGUSR1 and SIGUSR2, which some services use for commands, end a process by default. They are passed to `onUser`, if
+/// the caller sets it.
 ///
 /// The callbacks run one at a time on a thread that is not an event loop, and must return at once. A process can have
 /// one instance at a time. Releasing it, or ``cancel()``, ends the callbacks.
 public final class SignalHandling: Sendable {
+    /// The signals whose meaning the program chooses.
+    public enum UserSignal: String, Sendable, CaseIterable {
+        case user1 = "SIGUSR1"
+        case user2 = "SIGUSR2"
+
+        fileprivate var number: Int32 {
+            switch self {
+            case .user1: SIGUSR1
+            case .user2: SIGUSR2
+            }
+        }
+    }
+
     private let sources: [any DispatchSourceSignal]
 
     /// Installs the handlers. After it has returned, a handled signal does not end the process any more.
@@ -19,12 +32,12 @@ public final class SignalHandling: Sendable {
     ///   - onReload: called for SIGHUP. Several signals in short succession may be one call.
     ///   - onStop: called for the first SIGTERM or SIGINT. No `onReload` follows.
     ///   - onImmediateEnd: called for the second SIGTERM or SIGINT.
-    ///   - onOther: called with the name for SIGUSR1 and SIGUSR2. `nil`, the default, keeps their default action.
+    ///   - onUser: called for SIGUSR1 and SIGUSR2. `nil`, the default, keeps their default action.
     public init(
         onReload: @escaping @Sendable () -> Void,
         onStop: @escaping @Sendable () -> Void,
         onImmediateEnd: @escaping @Sendable () -> Void,
-        onOther: (@Sendable (String) -> Void)? = nil
+        onUser: (@Sendable (UserSignal) -> Void)? = nil
     ) async {
         signal(SIGPIPE, SIG_IGN)
         let machine = NIOLockedValueBox(SignalMachine())
@@ -48,10 +61,10 @@ public final class SignalHandling: Sendable {
             }
             return source
         }
-        if let onOther {
-            for (number, name) in [(SIGUSR1, "SIGUSR1"), (SIGUSR2, "SIGUSR2")] {
-                let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
-                source.setEventHandler { onOther(name) }
+        if let onUser {
+            for signal in UserSignal.allCases {
+                let source = DispatchSource.makeSignalSource(signal: signal.number, queue: queue)
+                source.setEventHandler { onUser(signal) }
                 sources.append(source)
             }
         }

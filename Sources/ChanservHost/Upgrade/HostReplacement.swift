@@ -31,7 +31,7 @@ package actor HostReplacement {
     /// Maximum time for a new process to take over: 5 minutes. It loads plugins and creates their instances before.
     private static let startTime = Duration.seconds(300)
     /// The pause before a replaced host withdraws its services. Its clients join the new process meanwhile.
-    private static let pause = Duration.seconds(2)
+    private static let movingTime = Duration.seconds(2)
     /// The time for routers to send on what they have received from a replaced host.
     private static let forwardingTime = Duration.seconds(3)
 
@@ -87,21 +87,20 @@ package actor HostReplacement {
         return machine.successor
     }
 
+    /// Lets clients join the new process before the services are withdrawn. A cancellation ends the wait.
+    static func waitForClientsToMove(until deadline: ContinuousClock.Instant) async {
+        await pause(until: min(.now + movingTime, .now + ContinuousClock.now.duration(to: deadline) / 2))
+    }
+
     /// Lets routers send on the last bytes of the streams of this host. A router that loses the link to a host ends the
     /// streams that it forwards for it, whether or not their last bytes have left it. A cancellation ends the wait.
     static func waitForRouters(until deadline: ContinuousClock.Instant) async {
-        do {
-            try await Task.sleep(until: min(deadline, .now + forwardingTime), clock: .continuous)
-        } catch {
-            // A second signal of the operator ends the stop at once.
-        }
+        await pause(until: min(.now + forwardingTime, deadline))
     }
 
-    /// Lets clients join the new process before the services are withdrawn. A cancellation ends the wait.
-    static func waitForClientsToMove(until deadline: ContinuousClock.Instant) async {
-        let now = ContinuousClock.now
+    private static func pause(until end: ContinuousClock.Instant) async {
         do {
-            try await Task.sleep(until: min(now + pause, now + now.duration(to: deadline) / 2), clock: .continuous)
+            try await Task.sleep(until: end, clock: .continuous)
         } catch {
             // A second signal of the operator ends the stop at once.
         }

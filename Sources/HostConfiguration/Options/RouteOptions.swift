@@ -58,7 +58,7 @@ public struct RouteOptions: Sendable, Hashable {
         /// How long the old version stays ready (`probation`). `nil`, the default: it is destroyed at once.
         public var probation: Duration?
         /// Percentage of the requests that the old version answers meanwhile, for comparison (`control`), 0 to 50. 10
-        /// by default. 0 compares nothing: only a crash or the error mass ends the probation with a rollback.
+        /// by default. 0 compares nothing: only a failed instance, or failures in a row, end the probation with a rollback.
         public var control = 10
         /// Minimum number of requests of each version for a good end of the probation, and for the comparison of times
         /// (`requests`). 20 by default.

@@ -92,7 +92,7 @@ extension ConfigurationSchema {
             ConfigurationOption(
                 "control", \.control, .integer(0...50),
                 "percentage of requests that the old version answers meanwhile, for comparison",
-                "0: nothing is compared; only a crash or the error mass returns to the old version."),
+                "0: nothing is compared; only a crash, or failures in a row, return to the old version."),
             ConfigurationOption(
                 "requests", \.requests, .integer(1...1_000_000),
                 "minimum requests of each version for the end of the probation"),

@@ -448,26 +448,26 @@ package final class RequestScope: ConnectionDelegate {
     /// - Parameter tell: sends the end to the client. Called after the state change, so that the end of the connection
     ///   is not mistaken for one by the client, and before the request is answered.
     private func endListing(_ end: RequestState.End, _ tell: () -> Void = {}) {
-        let settlement = storage.withLock { storage in
+        let (settlement, observer) = storage.withLock { storage in
             storage.decoder = nil
             let settlement = storage.state.endedListing(end)
             let isOver = settlement?.isAnswered ?? true
             // Sources that the client accepted go on until the client's deadline.
             storage.deadlines = RequestDeadlines(client: isOver ? nil : storage.deadlines.client)
-            return settlement
+            return (settlement, storage.observer)
         }
         guard let settlement else { return }
         tell()
         service.open.listed(self)
         // Before this request ends, so that a caller that waits for all requests finds the newly admitted one.
         service.listingEnded()
-        settle(settlement)
+        settle(settlement, observer)
     }
 
     func ended(_ source: SourceScope, _ end: RequestState.End, _ ended: SourceScope.Ended) {
         // Reads the clock only for the sources that need it.
         let acceptedAt = ended.acceptedAfterSent ? surroundings.now() : nil
-        let (settlement, work) = storage.withLock { storage in
+        let (settlement, work, observer) = storage.withLock { storage in
             let last = storage.sources.removeLast()
             if last !== source {
                 last.index = source.index
@@ -480,25 +480,25 @@ package final class RequestScope: ConnectionDelegate {
                 storage.deadlines = RequestDeadlines()
                 storage.startQueue.removeAll()
             }
-            return (settlement, storage.state.isListing ? storage.work : nil)
+            return (settlement, storage.state.isListing ? storage.work : nil, storage.observer)
         }
-        settle(settlement)
+        settle(settlement, observer)
         startHeldSources()
         work?.resume()
     }
 
-    private func settle(_ settlement: RequestState.Settlement) {
+    private func settle(_ settlement: RequestState.Settlement, _ observer: (any RequestObserver)?) {
         if let failure = settlement.failure {
             service.failed(ticket, failure)
-            tellObserver(.failed)
+            tell(observer, .failed)
         }
         switch settlement.verdict {
         case .succeeded:
             service.succeeded(ticket)
-            tellObserver(.succeeded)
+            tell(observer, .succeeded)
         case .undecided:
             service.undecided(ticket)
-            tellObserver(isAbandoned ? .abandoned : .undecided)
+            tell(observer, .undecided)
         case nil: break
         }
         if settlement.isAnswered, service.open.log.isOn { service.open.log.record(summary) }
@@ -506,17 +506,14 @@ package final class RequestScope: ConnectionDelegate {
         if settlement.isAnswered { service.open.answered(self, isHandlerFinished: settlement.isHandlerFinished) }
     }
 
-    /// Whether the client ended the request or let it expire.
-    private var isAbandoned: Bool {
-        switch storage.withLock({ $0.state.cancellation }) {
-        case .clientGone, .deadline(Self.clientDeadline): true
-        case .deadline, .stopped, nil: false
-        }
-    }
-
-    private func tellObserver(_ result: RequestResult) {
-        let (observer, firstFrame) = storage.withLock { ($0.observer, $0.firstFrame) }
+    /// Reports a result to the observer, if there is one.
+    private func tell(_ observer: (any RequestObserver)?, _ result: RequestResult) {
         guard let observer else { return }
+        let (firstFrame, cancellation) = storage.withLock { ($0.firstFrame, $0.state.cancellation) }
+        var result = result
+        if result == .undecided, cancellation == .clientGone || cancellation == .deadline(Self.clientDeadline) {
+            result = .abandoned
+        }
         observer.requestEnded(result, after: firstFrame ?? began.duration(to: surroundings.now()))
     }
 
@@ -604,19 +601,21 @@ package final class RequestScope: ConnectionDelegate {
     /// Counts frames of a source.
     func sent(frames: Int, bytes: Int) {
         service.totals.add(frames: frames, bytes: bytes)
-        let proves = storage.withLock { storage -> Bool in
+        let (proves, observer) = storage.withLock { storage -> (Bool, (any RequestObserver)?) in
             if storage.frames == 0, frames > 0, service.open.log.isOn || storage.observer != nil {
                 storage.firstFrame = began.duration(to: surroundings.now())
             }
             storage.frames += frames
             storage.bytes += bytes
             // The first frames of a probe prove the service. Any other request proves it after ``ErrorMass/probeTime``.
-            guard ticket.isProbe || began.duration(to: surroundings.now()) > ErrorMass.probeTime else { return false }
-            return storage.state.succeeded()
+            guard ticket.isProbe || began.duration(to: surroundings.now()) > ErrorMass.probeTime else {
+                return (false, nil)
+            }
+            return (storage.state.succeeded(), storage.observer)
         }
         guard proves else { return }
         service.succeeded(ticket)
-        tellObserver(.succeeded)
+        tell(observer, .succeeded)
     }
 
     /// The revision that serves the request. Until the body has arrived, the one at the time of the dial.

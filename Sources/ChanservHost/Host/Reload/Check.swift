@@ -26,7 +26,7 @@ extension PluginHost {
         var problems: [String] = []
         let preparation = await Preparation(configuration, tools: host.tools)
         let applied = await host.applier.apply(configuration, preparation, dryRun: true)
-        if case .refused(let refusal) = applied.result { problems = refusal.reasons }
+        if case .refused(let refusal) = applied.routes.result { problems = refusal.reasons }
         problems += ConfigurationApplier.rejections(applied, configuration)
         if let path = configuration.node.control,
             let problem = await host.threads.run({ ControlSocketFile.problem(with: path) })

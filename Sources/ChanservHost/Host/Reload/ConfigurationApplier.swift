@@ -86,7 +86,7 @@ package actor ConfigurationApplier {
         let preparation = await Preparation(configuration, tools: tools)
         warn(preparation.warnings)
         let applied = await apply(configuration, preparation)
-        if case .refused(let refusal) = applied.result {
+        if case .refused(let refusal) = applied.routes.result {
             throw HostError(refusal.isTemporary ? .unavailable : .badConfiguration, refusal.reasons)
         }
         await record(applied, configuration)
@@ -148,15 +148,15 @@ package actor ConfigurationApplier {
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
         let applied = await apply(configuration, preparation, isForced: cause.isForced, dryRun: isDryRun)
         var outcome: ReloadOutcome
-        switch applied.result {
+        switch applied.routes.result {
         case .refused(let refusal):
             outcome = refused(refusal.reasons)
         case .done:
-            let isSame = applied.plan.isEmpty && node.isEmpty && !changesLog
+            let isSame = applied.routes.plan.isEmpty && node.isEmpty && !changesLog
             outcome = ReloadOutcome(isSame ? .unchanged : .changed, generation: routes.generation)
-            outcome.changes = ReloadChanges(applied.plan)
+            outcome.changes = ReloadChanges(applied.routes.plan)
             outcome.rejected = Self.rejections(applied, configuration)
-            outcome.rolledBack = applied.rolledBack
+            outcome.rolledBack = applied.routes.rolledBack
             if !isDryRun {
                 await record(applied, configuration)
                 if configuration.dropIn != self.configuration?.dropIn { watchDropIns(configuration.dropIn) }
@@ -189,14 +189,11 @@ package actor ConfigurationApplier {
 
     /// The end of an attempt to apply a configuration.
     struct Applied {
-        var result: TransactionResult
-        var plan: ReloadPlan<RouteOptions>
+        var routes: RouteSet.Application
         /// The drop-ins that cannot be served. They do not refuse the rest.
         var rejected: [String: RejectedDropIn]
         /// The names of removed drop-ins whose routes are still served.
         var kept: Set<String>
-        /// See ``RouteSet/Application``.
-        var rolledBack: [String]
     }
 
     /// Applies a configuration completely, except for drop-ins that cannot be served: for these the version that runs
@@ -213,9 +210,7 @@ package actor ConfigurationApplier {
             let end = await routes.apply(
                 selection.wanted, preparation, problems: selection.problems, isForced: isForced, dryRun: dryRun)
             if case .refused(let refusal) = end.result, selection.reject(refusal) { continue }
-            return Applied(
-                result: end.result, plan: end.plan, rejected: selection.rejected, kept: selection.kept,
-                rolledBack: end.rolledBack)
+            return Applied(routes: end, rejected: selection.rejected, kept: selection.kept)
         }
     }
 

@@ -255,36 +255,40 @@ package actor RouteSet {
             route.planned = planned
             return route
         }
-        let repointed = Set(plan.repoint.map(\.vAddr))
-        for route in running {
-            let (vAddr, deploy) = (route.planned.vAddr, route.planned.options.deploy)
-            if repointed.contains(vAddr), let key = before[vAddr]?.planned.instance, let previous = instances[key] {
-                deployments.replaced(
-                    route.id, by: route.planned.instance, previous: previous, route.planned.options, now: .now)
-                logProbation(of: route)
-            } else {
-                deployments.reconfigure(route.id, deploy)
-            }
+        func routes(_ planned: [PlannedRoute<RouteOptions>]) -> [RunningRoute] {
+            let vAddrs = Set(planned.map(\.vAddr))
+            return running.filter { vAddrs.contains($0.planned.vAddr) }
         }
-        for vAddr in plan.remove.map(\.vAddr) { before[vAddr].map { deployments.end($0.id) } }
+        let (repointed, updated) = (routes(plan.repoint), routes(plan.update))
+        let removed = plan.remove.compactMap { before[$0.vAddr] }
+        for route in repointed {
+            guard let key = before[route.planned.vAddr]?.planned.instance, let previous = instances[key] else {
+                preconditionFailure("a repointed route had no instance")
+            }
+            deployments.replaced(
+                route.id, by: route.planned.instance, previous: previous, route.planned.options, now: .now)
+            logProbation(of: route)
+        }
+        for route in updated { deployments.reconfigure(route.id, route.planned.options.deploy) }
+        for route in removed { deployments.end(route.id) }
         publish()
         judgeWhileNecessary()
 
-        let touched = repointed.union(plan.update.map(\.vAddr))
-        for route in running where touched.contains(route.planned.vAddr) {
-            route.service.update(
-                configuration: Server.Configuration(route.planned.options, log: route.log),
-                handler: table.handler(for: route.id, options: route.planned.options),
-                // The failures belong to the previous instance.
-                ignoresFailures: repointed.contains(route.planned.vAddr))
+        for route in repointed { update(route, isRepointed: true) }
+        for route in updated { update(route, isRepointed: false) }
+        for route in removed {
+            departures.remove(
+                route, deadline: .now + route.planned.options.drain,
+                reason: "the route was removed and its time to drain is over", logger: logger)
         }
-        for vAddr in plan.remove.map(\.vAddr) {
-            if let route = before[vAddr] {
-                departures.remove(
-                    route, deadline: .now + route.planned.options.drain,
-                    reason: "the route was removed and its time to drain is over", logger: logger)
-            }
-        }
+    }
+
+    /// Gives the service of a route its options. A repointed one forgets its failures, which belong to the previous
+    /// instance.
+    private func update(_ route: RunningRoute, isRepointed: Bool) {
+        route.service.update(
+            configuration: Server.Configuration(route.planned.options, log: route.log),
+            handler: table.handler(for: route.id, options: route.planned.options), ignoresFailures: isRepointed)
     }
 
     /// Publishes the running routes with their instances to the serving table, and retires the instances that no
@@ -377,11 +381,7 @@ package actor RouteSet {
         else { return }
         running[index].planned.instance = version
         publish()
-        route.service.update(
-            configuration: Server.Configuration(route.planned.options, log: route.log),
-            handler: table.handler(for: route.id, options: route.planned.options),
-            // The failures belong to the rejected version.
-            ignoresFailures: true)
+        update(running[index], isRepointed: true)
         let level: Logger.Level = reason == .operatorDecision ? .notice : .error
         log(route, level, "rolled back from \(route.planned.instance) to \(version): \(reason)")
     }
