@@ -20,12 +20,17 @@ let metricsTest: Target.Dependency = .product(name: "MetricsTestKit", package: "
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let nioTLS: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
+let asn1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
 
 let package = Package(
     name: "chanserv",
     products: [
         .executable(name: "chanserv", targets: ["ChanservCLI"]),
         .library(name: "AstraNet", targets: ["AstraNet"]),
+        .library(name: "AstraNetTLS", targets: ["AstraNetTLS"]),
         .library(name: "Chanserv", targets: ["Chanserv"]),
         .library(name: "ChanservAstraNet", targets: ["ChanservAstraNet"]),
         .library(name: "ChanservHost", targets: ["ChanservHost", "HostConfiguration"]),
@@ -41,11 +46,14 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
@@ -53,6 +61,11 @@ let package = Package(
         // The network: the AstraNet multiplexer, a library of its own.
         .target(
             name: "AstraNet", dependencies: [nioCore, nioPosix, nioConcurrency, deque, logging, crypto],
+            swiftSettings: strict),
+
+        // TLS on links. A target of its own, because BoringSSL takes minutes to build.
+        .target(
+            name: "AstraNetTLS", dependencies: ["AstraNet", nioCore, nioTLS, nioSSL, x509, asn1, crypto, nioConcurrency],
             swiftSettings: strict),
 
         .executableTarget(

@@ -32,6 +32,8 @@ public struct AstraNetError: Error, Hashable, Sendable {
         public static let permissionDenied = Code(description: "permission denied")
         /// Nothing listens at the address that was joined. It may be a node that is starting.
         public static let connectionRefused = Code(description: "connection refused")
+        /// The connection could not be secured, for example because the certificate of the peer is not valid.
+        public static let insecure = Code(description: "insecure")
         /// The node could not listen at the address for another reason, or could not connect to it.
         public static let unreachable = Code(description: "unreachable")
     }
