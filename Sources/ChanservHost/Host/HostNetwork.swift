@@ -66,7 +66,7 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
     package func listen(at address: HostAddress, inheriting sockets: InheritedListeners) async throws -> HostAddress {
         let bound: SocketAddress
         do throws(AstraNetError) {
-            bound = try await node.listen(host: address.host, port: address.port) { resolved in
+            bound = try await node.listen(at: .tcp(host: address.host, port: address.port), security: nil) { resolved in
                 sockets.take(for: address, at: resolved)
             }
             listened.withLockedValue { $0.append(address) }
