@@ -41,7 +41,11 @@ extension Node {
             for address in addresses {
                 group.addTask {
                     do throws(AstraNetError) {
-                        try await self.join(host: address.host, port: address.port, deadline: deadline)
+                        // MERGE: the node cannot join Unix sockets yet.
+                        guard case .tcp(let host, let port) = address else {
+                            throw AstraNetError(.unreachable, "Unix sockets are not supported yet")
+                        }
+                        try await self.join(host: host, port: port, deadline: deadline)
                         return nil
                     } catch {
                         return (address, error)

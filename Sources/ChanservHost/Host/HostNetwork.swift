@@ -64,9 +64,13 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
     }
 
     package func listen(at address: HostAddress, inheriting sockets: InheritedListeners) async throws -> HostAddress {
+        // MERGE: the node cannot listen at Unix sockets yet.
+        guard case .tcp(let host, let port) = address else {
+            throw ListenError(description: "cannot listen on \(address): Unix sockets are not supported yet")
+        }
         let bound: SocketAddress
         do throws(AstraNetError) {
-            bound = try await node.listen(host: address.host, port: address.port) { resolved in
+            bound = try await node.listen(host: host, port: port) { resolved in
                 sockets.take(for: address, at: resolved)
             }
             listened.withLockedValue { $0.append(address) }
@@ -77,14 +81,14 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
                     ": another process listens there: choose another address under \(listenKey) or end it"
                 case .addressNotAvailable:
                     ": this machine does not have the address: choose another under \(listenKey) (0.0.0.0 is all)"
-                case .permissionDenied where (1..<1_024).contains(address.port):
+                case .permissionDenied where (1..<1_024).contains(port):
                     ": ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port "
                         + "under \(listenKey)"
                 default: ""
                 }
             throw ListenError(description: error.message + wayOut)
         }
-        return HostAddress(host: address.host, port: bound.port ?? address.port)
+        return .tcp(host: host, port: bound.port ?? port)
     }
 
     package func duplicateListeners() async throws -> [(address: HostAddress, descriptor: Int32)] {
@@ -108,7 +112,9 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
     }
 
     package func keepJoined(_ address: HostAddress) async {
-        await node.keepJoined(host: address.host, port: address.port)
+        // MERGE: the node cannot join Unix sockets yet.
+        guard case .tcp(let host, let port) = address else { return }
+        await node.keepJoined(host: host, port: port)
     }
 
     package func shutdown() async {
