@@ -67,7 +67,7 @@ struct Mesh: AsyncParsableCommand {
     func run() async throws {
         let session = MeshSession(
             MeshRequest(
-                joins: join.isEmpty ? [HostAddress(host: "127.0.0.1", port: 5555)] : join,
+                joins: join.isEmpty ? [.tcp(host: "127.0.0.1", port: 5555)] : join,
                 environment: environment.flatMap { $0.isEmpty ? nil : $0 }, watches: watch, format: output,
                 timeout: timeout))
         let outcome = await session.run()

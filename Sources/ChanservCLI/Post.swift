@@ -152,7 +152,7 @@ struct Post: AsyncParsableCommand {
         let session = PostSession(
             PostRequest(
                 vAddr: vAddr,
-                joins: join.isEmpty ? [HostAddress(host: "127.0.0.1", port: 5555)] : join,
+                joins: join.isEmpty ? [.tcp(host: "127.0.0.1", port: 5555)] : join,
                 body: requestBody, bucket: bucket, meta: meta, deadline: deadline, environment: environment,
                 timeout: timeout, maximumTime: maxTime, idleTimeout: idleTimeout, retries: retry, format: output,
                 saveFolder: save))

@@ -43,7 +43,7 @@ import Testing
         #expect(configuration.folder == "/etc/chanserv")
         #expect(configuration.warnings == [])
         #expect(configuration.node.listen.map(\.description) == ["127.0.0.1:5555", "[::1]:0"])
-        #expect(configuration.node.join == [HostAddress(host: "router-1", port: 10_000)])
+        #expect(configuration.node.join == [.tcp(host: "router-1", port: 10_000)])
         #expect(configuration.node.environment == "staging.eu")
         #expect(configuration.node.drain == .seconds(60))
 
@@ -191,7 +191,18 @@ import Testing
     ])
     func `an address is printed in the form in which it is parsed`(text: String, host: String, port: Int) throws {
         let address = try HostAddress(text)
-        #expect(address == HostAddress(host: host, port: port))
+        #expect(address == .tcp(host: host, port: port))
         #expect(address.description == text)
+    }
+
+    @Test func `the address of a Unix socket is absolute in a file and printed in the form in which it is parsed`() throws {
+        #expect(try HostAddress("unix:/run/a b.sock") == .unix(path: "/run/a b.sock"))
+        #expect(try HostAddress("unix:mesh.sock").description == "unix:mesh.sock")
+        let configuration = try HostConfiguration.parse(
+            "node: {listen: [unix:mesh.sock, unix:/run/a.sock], join: unix:../b.sock}\nroutes: []\n", file: "c.yaml",
+            folder: "/etc")
+        #expect(configuration.node.listen == [.unix(path: "/etc/mesh.sock"), .unix(path: "/run/a.sock")])
+        #expect(configuration.node.join.map(\.description) == ["unix:/etc/../b.sock"])
+        #expect(configuration.node.join.map(\.port) == [nil])
     }
 }

@@ -81,7 +81,7 @@ final class MeshSession: Sendable {
         guard request.watches else { return await lookOnce(at: node, since: started) }
         await withTaskGroup(of: Void.self) { group in
             for address in request.joins {
-                group.addTask { await node.keepJoined(host: address.host, port: address.port) }
+                group.addTask { await node.keepJoined(NodeAddress(address)) }
             }
             await watch(node, since: started)
             group.cancelAll()

@@ -1,4 +1,5 @@
 import AstraNet
+import ChanservHost
 import HostConfiguration
 
 extension Node {
@@ -41,7 +42,7 @@ extension Node {
             for address in addresses {
                 group.addTask {
                     do throws(AstraNetError) {
-                        try await self.join(host: address.host, port: address.port, deadline: deadline)
+                        try await self.join(NodeAddress(address), deadline: deadline)
                         return nil
                     } catch {
                         return (address, error)

@@ -66,7 +66,7 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
     package func listen(at address: HostAddress, inheriting sockets: InheritedListeners) async throws -> HostAddress {
         let bound: SocketAddress
         do throws(AstraNetError) {
-            bound = try await node.listen(at: .tcp(host: address.host, port: address.port), security: nil) { resolved in
+            bound = try await node.listen(at: NodeAddress(address), security: nil) { resolved in
                 sockets.take(for: address, at: resolved)
             }
             listened.withLockedValue { $0.append(address) }
@@ -77,14 +77,14 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
                     ": another process listens there: choose another address under \(listenKey) or end it"
                 case .addressNotAvailable:
                     ": this machine does not have the address: choose another under \(listenKey) (0.0.0.0 is all)"
-                case .permissionDenied where (1..<1_024).contains(address.port):
+                case .permissionDenied where (1..<1_024).contains(port):
                     ": ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port "
                         + "under \(listenKey)"
                 default: ""
                 }
             throw ListenError(description: error.message + wayOut)
         }
-        return HostAddress(host: address.host, port: bound.port ?? address.port)
+        return .tcp(host: host, port: bound.port ?? port)
     }
 
     package func duplicateListeners() async throws -> [(address: HostAddress, descriptor: Int32)] {
@@ -108,11 +108,20 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
     }
 
     package func keepJoined(_ address: HostAddress) async {
-        await node.keepJoined(host: address.host, port: address.port)
+        await node.keepJoined(NodeAddress(address))
     }
 
     package func shutdown() async {
         await node.shutdown()
+    }
+}
+
+extension NodeAddress {
+    package init(_ address: HostAddress) {
+        switch address {
+        case .tcp(let host, let port): self = .tcp(host: host, port: port)
+        case .unix(let path): self = .unix(path: path)
+        }
     }
 }
 

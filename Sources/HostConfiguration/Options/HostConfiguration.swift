@@ -28,7 +28,7 @@ public struct HostConfiguration: Sendable, Hashable {
         public var name: String?
         /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default. Port 0 means any free
         /// port.
-        public var listen = [HostAddress(host: "127.0.0.1", port: 5555)]
+        public var listen = [HostAddress.tcp(host: "127.0.0.1", port: 5555)]
         /// The nodes to join (`join`: one or a list). None by default.
         public var join: [HostAddress] = []
         /// Appended to every service name after a dot (`environment`). None by default.

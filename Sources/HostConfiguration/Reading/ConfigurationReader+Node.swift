@@ -25,7 +25,10 @@ extension ConfigurationReader {
         var result: [HostAddress] = []
         for node in nodes {
             if case .unusable = node.content { continue }
-            let address = attempt { () throws(ConfigurationError) in try node.address(portZero: portZero) }
+            let folder = folder
+            let address = attempt { () throws(ConfigurationError) in
+                try node.address(portZero: portZero, folder: folder)
+            }
             guard let address else { continue }
             if let first = places[address], address.port != 0 {
                 report("duplicate address \(address) (first: \(first.withinFile))", at: node.location)
@@ -39,7 +42,7 @@ extension ConfigurationReader {
 }
 
 extension YAMLNode {
-    fileprivate func address(portZero: Bool) throws(ConfigurationError) -> HostAddress {
+    fileprivate func address(portZero: Bool, folder: String) throws(ConfigurationError) -> HostAddress {
         let expected = "an address such as 127.0.0.1:5555"
         let purpose = portZero ? HostAddress.Purpose.listenKey : .joinKey
         if case .scalar(let scalar) = content, case .integer(let digits) = scalar.value, UInt16(digits) != nil {
@@ -49,7 +52,7 @@ extension YAMLNode {
         let text = try string(expected)
         let address: HostAddress
         do {
-            address = try HostAddress(text, for: purpose)
+            address = try HostAddress(text, for: purpose, folder: folder)
         } catch {
             throw ConfigurationError("expected \(expected): \(error)", at: location)
         }
