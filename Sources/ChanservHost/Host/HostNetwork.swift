@@ -77,13 +77,14 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
                     ": another process listens there: choose another address under \(listenKey) or end it"
                 case .addressNotAvailable:
                     ": this machine does not have the address: choose another under \(listenKey) (0.0.0.0 is all)"
-                case .permissionDenied where (1..<1_024).contains(port):
+                case .permissionDenied where (1..<1_024).contains(address.port ?? 0):
                     ": ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port "
                         + "under \(listenKey)"
                 default: ""
                 }
             throw ListenError(description: error.message + wayOut)
         }
+        guard case .tcp(let host, let port) = address else { return address }
         return .tcp(host: host, port: bound.port ?? port)
     }
 
