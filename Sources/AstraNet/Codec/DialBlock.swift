@@ -203,8 +203,8 @@ extension DialBlock {
             guard let text = String(validating: value, as: Unicode.ASCII.self) else { return false }
             traceParent = text
         case EntryType.identity:
-            guard let text = String(validating: value, as: UTF8.self) else { return false }
-            identity = text
+            // Another value proves nothing, as an entry that is not there. Earlier versions skipped this type.
+            if !value.isEmpty, let text = String(validating: value, as: UTF8.self) { identity = text }
         case EntryType.source:
             guard value.count == 16 else { return false }
             source = Source(

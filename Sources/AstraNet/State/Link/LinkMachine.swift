@@ -177,7 +177,8 @@ struct LinkMachine: Hashable, Sendable {
     func destination(of header: OpHeader) -> Destination {
         guard case .up(let peer) = phase else { return isOpen ? .link : .none }
         guard header.destination.host == localHost || header.destination.host == .peer else { return .otherNode(peer) }
-        guard mayRelay || header.source.host == peer.host else { return .forged }
+        // A PONG has the destination of the PING as its source.
+        guard mayRelay || header.source.host == peer.host || header.source.host == .peer else { return .forged }
         return header.command.isOfStreams ? .stream(peer) : .link
     }
 
