@@ -40,7 +40,7 @@ struct Mesh: AsyncParsableCommand {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "The nodes to join, one or more. (default: 127.0.0.1:5555)", valueName: "host:port"),
+            "The nodes to join, one or more: host:port or unix:path. (default: 127.0.0.1:5555)", valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 

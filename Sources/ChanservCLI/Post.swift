@@ -54,8 +54,8 @@ struct Post: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "A node to join. May be repeated; all nodes are joined. (default: 127.0.0.1:5555)",
-            valueName: "host:port"),
+            "A node to join: host:port or unix:path. May be repeated; all nodes are joined. (default: 127.0.0.1:5555)",
+            valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 

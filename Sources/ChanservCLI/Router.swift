@@ -31,14 +31,16 @@ struct Router: AsyncParsableCommand {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "The addresses to listen on, one or more. Port 0 selects a free port.", valueName: "address"),
+            "The addresses to listen on, one or more: host:port or unix:path. Port 0 selects a free port.",
+            valueName: "address"),
         transform: { try HostAddress($0, for: .listenOption) })
     var listen: [HostAddress]
 
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Nodes to join, one or more. The router joins them again after a link is lost.", valueName: "host:port"),
+            "Nodes to join, one or more: host:port or unix:path. The router joins them again after a link is lost.",
+            valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
@@ -71,8 +73,8 @@ struct Router: AsyncParsableCommand {
         var node = HostConfiguration.Node()
         node.role = .router
         node.name = name
-        node.listen = listen
-        node.join = join
+        node.listen = listen.map { ListenOptions($0) }
+        node.join = join.map { JoinOptions($0) }
         node.environment = environment.isEmpty ? nil : environment
         do {
             try await RouterSession(

@@ -90,7 +90,7 @@ private func with(_ more: String) -> String {
         (
             "node: {limits: 5}",
             "1:16: expected a mapping with the node's limits (links, streams, half_open, services, buffer, "
-                + "total_buffer), found the integer 5"
+                + "total_buffer, bytes_per_second), found the integer 5"
         ),
         ("node: {limits: {stream: 1}}", "1:17: unknown key 'stream'; did you mean 'streams'?"),
         ("node: {limits: {links: 0}}", "1:24: 0 is not from 1 to 16777216"),
@@ -201,7 +201,7 @@ private func with(_ more: String) -> String {
                 + "'/etc/\(String(repeating: "a", count: 55))…' has 108 bytes, but at most 107 are allowed: choose a "
                 + "shorter one, such as unix:/run/chanserv/mesh.sock"
         ),
-        ("node: {join: [{a: 1}]}", "1:15: expected an address such as 127.0.0.1:5555, found a mapping"),
+        ("node: {join: [[a]]}", "1:15: expected an address such as 127.0.0.1:5555, found a list"),
         ("node: {environment: ''}", "1:21: expected an environment such as staging, found an empty text"),
         (
             "node: {environment: 1}",
@@ -216,12 +216,12 @@ private func with(_ more: String) -> String {
         (
             "[]",
             "1:11: expected a mapping with the defaults "
-                + "(compression, timeouts, error_mass, drain, batch_size, limits, deploy, "
+                + "(compression, timeouts, error_mass, drain, batch_size, limits, deploy, access, "
                 + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment), found a list"
         ),
         (
             "{vaddr: a}",
-            "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, deploy, "
+            "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, deploy, access, "
                 + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment)"
         ),
         ("{compression: 'true'}", "1:25: expected true or false, found the text 'true'"),
@@ -377,7 +377,7 @@ private func with(_ more: String) -> String {
         #expect(
             errors("- a\n") == [
                 "c.yaml:1:1: expected a mapping with the configuration "
-                    + "(node, log, defaults, include, drop_in, plugins, routes), found a list"
+                    + "(node, log, access, defaults, include, drop_in, plugins, routes), found a list"
             ])
     }
 

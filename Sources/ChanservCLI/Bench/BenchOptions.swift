@@ -5,9 +5,9 @@ import HostConfiguration
 struct BenchOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Join this node instead of starting a host. May be repeated. One of these nodes, or a host behind them, must "
+            "Join this node (host:port or unix:path) instead of starting a host. May be repeated. One of these nodes, or a host behind them, must "
                 + "route --vaddr to the Load plugin.",
-            valueName: "host:port"),
+            valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 

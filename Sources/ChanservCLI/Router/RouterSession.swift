@@ -49,7 +49,7 @@ struct RouterSession {
             await network.shutdown()
             throw HostError(.unavailable, problems)
         }
-        let joins = node.join.map { address in Task { await network.keepJoined(address) } }
+        let joins = node.join.map { options in Task { await network.keepJoined(options.address) } }
         logger.info(
             "ready: listening on \(listening.map(\.description).joined(separator: ", ")), routing",
             metadata: network.hostID.map { ["host": "\($0)"] })
@@ -70,9 +70,9 @@ struct RouterSession {
     private func listen(on network: AstraNetHostNetwork) async -> (listening: [HostAddress], problems: [String]) {
         var listening: [HostAddress] = []
         var problems: [String] = []
-        for address in node.listen {
+        for options in node.listen {
             do {
-                listening.append(try await network.listen(at: address))
+                listening.append(try await network.listen(at: options.address))
             } catch {
                 problems.append("\(error)")
             }

@@ -152,7 +152,7 @@ public actor PluginHost {
         let opening = HostOpening(
             node: node, file: applier.file, network: network, threads: threads, logger: logger)
         (listening, control) = try await opening.open(for: self, inheriting: inheritance)
-        joins = node.join.map { address in Task { await network.keepJoined(address) } }
+        joins = node.join.map { options in Task { await network.keepJoined(options.address) } }
         readySince = .now
         var work = node.role == .router ? ["routing"] : []
         let served = await routes.planned.map(\.vAddr).joined(separator: ", ")
