@@ -29,12 +29,12 @@ public struct HostStatus: Codable, Sendable, Hashable {
     public var plugins: [Plugin]
     /// The drop-ins in the order of their names; empty without `drop_in`.
     public var dropIns: [DropIn]
-    /// The plugin libraries in memory. None is ever unloaded.
-    public var retained: Retained
     /// The certificates of listeners and joins; empty without TLS.
     public var certificates: [Certificate]
     /// Counts what the host refused on its links; `nil` if it has none.
     public var linkRefusals: LinkRefusals?
+    /// The plugin libraries in memory. None is ever unloaded.
+    public var retained: Retained
     /// Counts reloads by their result.
     public var reloads: Reloads
     /// `nil` without a file.

@@ -348,7 +348,7 @@ public actor PluginHost {
                 uptimeMilliseconds: readySince?.duration(to: .now).wholeMilliseconds ?? 0,
                 generation: routes.generation, requestsByGeneration: routes.requestsByGeneration,
                 routes: routes.routes, plugins: routes.plugins, dropIns: configured.dropIns,
-                certificates: applier.security?.certificates ?? [], linkRefusals: network?.linkRefusals,
+                certificates: configured.certificates, linkRefusals: network?.linkRefusals,
                 retained: HostStatus.Retained(
                     copies: tools.store.statistics.copies, bytes: tools.store.statistics.bytes),
                 reloads: history.counts, accessLog: accessLog.status, lastReload: history.lastReload,

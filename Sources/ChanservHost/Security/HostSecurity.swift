@@ -1,4 +1,4 @@
-package import AstraNet
+internal import AstraNet
 internal import AstraNetTLS
 internal import Glibc
 package import HostConfiguration

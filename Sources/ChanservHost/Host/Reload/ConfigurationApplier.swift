@@ -1,3 +1,4 @@
+internal import AstraNet
 package import HostConfiguration
 internal import Logging
 internal import PluginRuntime
@@ -294,9 +295,13 @@ package actor ConfigurationApplier {
 
     // MARK: - Status and end
 
-    /// The configured name of the host, and its drop-ins in the order of their names, see ``HostStatus``.
-    var status: (name: String?, dropIns: [HostStatus.DropIn]) {
-        (startedNode?.name, dropIns.entries.sorted { $0.key < $1.key }.map { HostStatus.DropIn($0.key, $0.value) })
+    /// The configured name of the host, its drop-ins in the order of their names, and its certificates, see
+    /// ``HostStatus``.
+    var status: (name: String?, dropIns: [HostStatus.DropIn], certificates: [HostStatus.Certificate]) {
+        (
+            startedNode?.name, dropIns.entries.sorted { $0.key < $1.key }.map { HostStatus.DropIn($0.key, $0.value) },
+            security?.certificates ?? []
+        )
     }
 
     /// The configured time for running requests when the host stops. 1 s before the start, because there are none.
