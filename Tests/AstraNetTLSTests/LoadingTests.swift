@@ -174,6 +174,16 @@ import X509
                 + "'CN=test CA', which signed it")
     }
 
+    @Test func `the certificate of a CA is refused for a listener`() throws {
+        let authority = try TestAuthority("signing CA")
+        let identity = TestIdentity(certificate: authority.certificate, key: .init(authority.key))
+        let files = try identity.write("signing", in: mesh.folder)
+        #expect(
+            error(certificate: files.certificate, key: files.key)
+                == "signing.pem:1: the certificate (of 'CN=signing CA') is not for TLS: its key usage has no "
+                + "digitalSignature; give the certificate of the host or client, not that of its CA")
+    }
+
     @Test func `a file that is too large is refused before it is read`() throws {
         let file = try mesh.folder.write("", to: "large.pem")
         let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: file))

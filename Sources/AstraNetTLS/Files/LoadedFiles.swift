@@ -13,6 +13,13 @@ struct LoadedIdentity: Sendable {
     /// Loads a chain and its key, and checks that they belong together.
     init(certificate: String, key: String) throws(TLSFileError) {
         let (chain, privateKey) = try TLSFile.pair(certificate: certificate, key: key)
+        guard chain[0].certificate.allowsSignatures else {
+            throw TLSFileError(
+                file: certificate, line: chain[0].line,
+                problem: "the certificate (of '\(chain[0].certificate.subject)') is not for TLS: its key usage has no "
+                    + "digitalSignature",
+                remedy: "give the certificate of the host or client, not that of its CA")
+        }
         summary = CertificateSummary(chain[0].certificate, file: certificate, line: chain[0].line)
         self.chain = try chain.niossl(file: certificate)
         do {
@@ -21,6 +28,17 @@ struct LoadedIdentity: Sendable {
             throw TLSFileError(
                 file: key, line: privateKey.line, problem: "TLS cannot use the private key: \(error)",
                 remedy: "use a key of type ECDSA (P-256, P-384) or RSA (2,048 bits or more)")
+        }
+    }
+}
+
+extension Certificate {
+    /// Whether the key may sign handshakes (RFC 8446 §4.4.2.2). A certificate without the extension may.
+    fileprivate var allowsSignatures: Bool {
+        do {
+            return try extensions.keyUsage?.digitalSignature ?? true
+        } catch {
+            return false
         }
     }
 }
