@@ -46,6 +46,9 @@ public struct CertificateSummary: Hashable, Sendable {
         issuer = "\(certificate.issuer)"
     }
 
+    /// The beginning of the validity as text, such as `2026-12-01T12:00:00Z`.
+    public var beginning: String { Self.text(of: notBefore) }
+
     /// The end of the validity as text, such as `2027-03-31T12:00:00Z`.
     public var expiry: String { Self.text(of: notAfter) }
 
@@ -55,7 +58,7 @@ public struct CertificateSummary: Hashable, Sendable {
     public func warning(at now: Int64) -> String? {
         if now > notAfter { return "the certificate (serial \(serialNumber)) expired on \(expiry); renew it" }
         if now < notBefore {
-            return "the certificate (serial \(serialNumber)) is valid only from \(Self.text(of: notBefore)) on; "
+            return "the certificate (serial \(serialNumber)) is valid only from \(beginning) on; "
                 + "check the clock of this machine"
         }
         guard notAfter - now < Self.warningTime else { return nil }
@@ -64,7 +67,7 @@ public struct CertificateSummary: Hashable, Sendable {
             + "renew it"
     }
 
-    static func text(of seconds: Int64) -> String {
+    private static func text(of seconds: Int64) -> String {
         Date(timeIntervalSince1970: TimeInterval(seconds)).formatted(.iso8601)
     }
 }

@@ -1,12 +1,12 @@
-/// The name that the certificate of a server must have (RFC 9525).
-enum ServerIdentity: Hashable, Sendable {
+/// A name of a host: the one that the certificate of a server must have (RFC 9525).
+package enum ServerIdentity: Hashable, Sendable {
     /// A DNS name in lower case, without a period at its end.
     case dns(String)
     /// An IP address: 4 or 16 bytes.
     case address([UInt8])
 
     /// Parses a name. Returns `nil` if it is neither an IP address nor a DNS name.
-    init?(_ text: String) {
+    package init?(_ text: String) {
         if let address = [UInt8](address: text) {
             self = .address(address)
             return

@@ -1,4 +1,3 @@
-internal import NIOSSL
 internal import SwiftASN1
 internal import X509
 
@@ -18,8 +17,8 @@ struct FileKey: Sendable {
     var line: Int
     /// The DER bytes: PKCS#8, SEC 1 or PKCS#1.
     var bytes: [UInt8]
-    /// The public key that belongs to it.
-    var publicKey: Certificate.PublicKey
+    /// The parsed key.
+    var key: Certificate.PrivateKey
 }
 
 extension TLSFile {
@@ -44,7 +43,7 @@ extension TLSFile {
             do {
                 isAuthority = try certificate.extensions.basicConstraints.map { $0 != .notCertificateAuthority } ?? true
             } catch {
-                throw Self.invalid("certificate", path, authority.line, error)
+                throw Self.invalid(path, authority.line)
             }
             guard isAuthority else {
                 throw TLSFileError(
@@ -70,7 +69,7 @@ extension TLSFile {
                     FileCertificate(
                         line: block.line, bytes: block.bytes, certificate: Certificate(derEncoded: block.bytes)))
             } catch {
-                throw Self.invalid("certificate", path, block.line, error)
+                throw Self.invalid(path, block.line)
             }
         }
         return certificates
@@ -94,84 +93,32 @@ extension TLSFile {
         do {
             let key = try Certificate.PrivateKey(
                 pemDocument: PEMDocument(type: block.label, derBytes: block.bytes))
-            return FileKey(line: block.line, bytes: block.bytes, publicKey: key.publicKey)
+            return FileKey(line: block.line, bytes: block.bytes, key: key)
         } catch {
             throw TLSFileError(
-                file: path, line: block.line, problem: "the private key cannot be decoded: \(error)",
+                file: path, line: block.line, problem: "the private key is damaged or of an unsupported type",
                 remedy: "use a key of type ECDSA (P-256, P-384) or RSA (2,048 bits or more)")
         }
     }
 
-    private static func invalid(_ what: String, _ path: String, _ line: Int, _ error: any Error) -> TLSFileError {
+    private static func invalid(_ path: String, _ line: Int) -> TLSFileError {
         TLSFileError(
-            file: path, line: line, problem: "the \(what) cannot be decoded: \(error)",
+            file: path, line: line, problem: "the certificate is not a valid X.509 certificate",
             remedy: "copy it again from its source")
     }
-}
 
-/// A certificate chain with its key, as NIOSSL takes them.
-struct LoadedIdentity: Sendable {
-    /// The leaf, then the certificates of intermediate CAs.
-    let chain: [NIOSSLCertificate]
-    /// The private key of the leaf.
-    let key: NIOSSLPrivateKey
-    /// The summary of the leaf.
-    let summary: CertificateSummary
-
-    /// Loads a chain and its key, and checks that they belong together.
-    init(certificate: String, key: String) throws(TLSFileError) {
+    /// Reads a chain and its key, and checks that they belong together.
+    static func pair(
+        certificate: String, key: String
+    ) throws(TLSFileError) -> (chain: [FileCertificate], key: FileKey) {
         let chain = try TLSFile(path: certificate).chain()
         let privateKey = try TLSFile(path: key, isPrivate: true).key()
-        guard privateKey.publicKey == chain[0].certificate.publicKey else {
+        guard privateKey.key.publicKey == chain[0].certificate.publicKey else {
             throw TLSFileError(
                 file: key, line: privateKey.line,
                 problem: "the key does not belong to the certificate in \(certificate)",
                 remedy: "give the key that the certificate was made for; the certificate must be the first of its file")
         }
-        summary = CertificateSummary(chain[0].certificate, file: certificate, line: chain[0].line)
-        self.chain = try chain.niossl(file: certificate)
-        do {
-            self.key = try NIOSSLPrivateKey(bytes: privateKey.bytes, format: .der)
-        } catch {
-            throw TLSFileError(
-                file: key, line: privateKey.line, problem: "TLS cannot use the private key: \(error)",
-                remedy: "use a key of type ECDSA (P-256, P-384) or RSA (2,048 bits or more)")
-        }
-    }
-}
-
-/// The CA certificates of a file, as NIOSSL takes them.
-struct LoadedAuthorities: Sendable {
-    /// The path of the file.
-    let file: String
-    /// The certificates for NIOSSL.
-    let roots: [NIOSSLCertificate]
-    /// The parsed certificates. They serve messages only.
-    let certificates: [Certificate]
-    /// The summaries.
-    let summaries: [CertificateSummary]
-
-    init(file: String) throws(TLSFileError) {
-        let authorities = try TLSFile(path: file).authorities()
-        self.file = file
-        roots = try authorities.niossl(file: file)
-        certificates = authorities.map(\.certificate)
-        summaries = authorities.map { CertificateSummary($0.certificate, file: file, line: $0.line) }
-    }
-}
-
-extension [FileCertificate] {
-    fileprivate func niossl(file: String) throws(TLSFileError) -> [NIOSSLCertificate] {
-        var certificates: [NIOSSLCertificate] = []
-        for certificate in self {
-            do {
-                try certificates.append(NIOSSLCertificate(bytes: certificate.bytes, format: .der))
-            } catch {
-                throw TLSFileError(
-                    file: file, line: certificate.line, problem: "TLS cannot use the certificate: \(error)",
-                    remedy: "copy it again from its source")
-            }
-        }
-        return certificates
+        return (chain, privateKey)
     }
 }

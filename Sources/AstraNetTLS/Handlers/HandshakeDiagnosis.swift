@@ -50,8 +50,8 @@ struct HandshakeDiagnosis: Sendable {
             case .dns(let name): name
             case .address(let bytes): bytes.addressText
             }
-        return "the certificate of \(peer) is for \(names.hostText), not for '\(expected)'; set the server name to a name "
-            + "of the certificate, or renew the certificate with this name"
+        return "the certificate of \(peer) is for \(names.hostText), not for '\(expected)'; set the server name to a "
+            + "name of the certificate, or renew the certificate with this name"
     }
 
     /// Returns the message about a client without TLS on a listener that requires it.
@@ -96,8 +96,8 @@ struct HandshakeDiagnosis: Sendable {
         }
         let issuers = authorities.certificates.filter { $0.subject == issuer }
         guard !issuers.isEmpty else {
-            return "\(subject) is issued by '\(issuer)', which is not one of the CAs in \(authorities.file); add this CA "
-                + "to the file, or have the peer send the certificates of intermediate CAs"
+            return "\(subject) is issued by '\(issuer)', which is not one of the CAs in \(authorities.file); add this "
+                + "CA to the file, or have the peer send the certificates of intermediate CAs"
         }
         guard let signer = issuers.first(where: { $0.publicKey.isValidSignature(leaf.signature, for: leaf) }) else {
             return "\(subject) is issued by another CA with the name '\(issuer)' than the one in \(authorities.file); "

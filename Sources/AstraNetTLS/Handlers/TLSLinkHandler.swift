@@ -32,6 +32,8 @@ final class TLSLinkHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// Whether the peer must present a certificate.
     private let verifies: Bool
     private var state = State.waiting
+    /// The address of the peer for messages. A closed connection has no address any more.
+    private var peer = "the peer"
     private var held: [(bytes: ByteBuffer, promise: EventLoopPromise<Void>?)] = []
     private var heldSize = 0
 
@@ -41,6 +43,19 @@ final class TLSLinkHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     // MARK: - Reading
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        takeAddress(context)
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        takeAddress(context)
+        context.fireChannelActive()
+    }
+
+    private func takeAddress(_ context: ChannelHandlerContext) {
+        if let address = context.remoteAddress?.printed, !address.isEmpty { peer = address }
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard case .open = state else { return }
@@ -55,7 +70,7 @@ final class TLSLinkHandler: ChannelDuplexHandler, RemovableChannelHandler {
             open(context, PeerCredentials())
             context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
         case FirstByteHandler.Decision.refused:
-            fail(context, diagnosis.plainClient(at: context.peerText))
+            fail(context, diagnosis.plainClient(at: peer))
         default:
             context.fireUserInboundEventTriggered(event)
         }
@@ -65,7 +80,7 @@ final class TLSLinkHandler: ChannelDuplexHandler, RemovableChannelHandler {
         guard case .waiting = state else { return }
         guard verifies else { return open(context, PeerCredentials()) }
         do throws(HandshakeDiagnosis.Problem) {
-            open(context, try diagnosis.credentials(of: peerCertificate(context), at: context.peerText))
+            open(context, try diagnosis.credentials(of: peerCertificate(context), at: peer))
         } catch {
             fail(context, error.message)
         }
@@ -106,7 +121,7 @@ final class TLSLinkHandler: ChannelDuplexHandler, RemovableChannelHandler {
             case .unclean: return
             case .tls(let reason):
                 let certificate = peerCertificate(context)
-                fail(context, diagnosis.message(for: reason, certificate: certificate, at: context.peerText))
+                fail(context, diagnosis.message(for: reason, certificate: certificate, at: peer))
             }
         }
     }
@@ -154,13 +169,5 @@ final class TLSLinkHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     func flush(context: ChannelHandlerContext) {
         if case .open = state { context.flush() }
-    }
-}
-
-extension ChannelHandlerContext {
-    /// The address of the peer for messages.
-    fileprivate var peerText: String {
-        let text = remoteAddress?.printed ?? ""
-        return text.isEmpty ? "the peer" : text
     }
 }
