@@ -190,6 +190,8 @@ package actor ConfigurationApplier {
         } catch {
             return refused([error.description])
         }
+        let changedTLS = security?.changes(to: certificates) ?? []
+        let changesAccess = configuration.access != current.access
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
         let applied = await apply(configuration, preparation, isForced: cause.isForced, dryRun: isDryRun)
         var outcome: ReloadOutcome
@@ -197,7 +199,8 @@ package actor ConfigurationApplier {
         case .refused(let refusal):
             outcome = refused(refusal.reasons)
         case .done:
-            let isSame = applied.routes.plan.isEmpty && node.isEmpty && !changesLog
+            let isSame =
+                applied.routes.plan.isEmpty && node.isEmpty && changedTLS.isEmpty && !changesLog && !changesAccess
             outcome = ReloadOutcome(isSame ? .unchanged : .changed, generation: routes.generation)
             outcome.changes = ReloadChanges(applied.routes.plan)
             outcome.rejected = Self.rejections(applied, configuration)
@@ -218,6 +221,8 @@ package actor ConfigurationApplier {
         if outcome.result != .refused {
             outcome.changes.node = node
             if changesLog { outcome.changes.log = ["access"] }
+            if !changedTLS.isEmpty { outcome.changes.tls = changedTLS }
+            if changesAccess { outcome.changes.access = true }
             if !isDryRun {
                 self.configuration = configuration
                 security?.use(certificates)
