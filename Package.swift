@@ -225,8 +225,8 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "AstraNet", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "ChanservHost", "TestSupport",
-                nioCore,
+                "AstraNet", "AstraNetTLS", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "ChanservHost",
+                "TestSupport", nioConcurrency, nioCore,
             ],
             exclude: ["Plugins", "Namespaces"], swiftSettings: strict),
         // Whole meshes of real nodes under a virtual clock, run by scripts/simulate.
