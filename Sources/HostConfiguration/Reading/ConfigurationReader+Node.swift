@@ -91,8 +91,8 @@ extension ConfigurationReader {
         let entries = section(entry.value, ConfigurationSchema.serverTLS, into: &options)
         // Not after "expected a mapping": that error already says the same.
         guard problems.count == problemsBefore || !entries.isEmpty else { return nil }
-        for key in ["certificate", "key"] where entries[key] == nil {
-            report("TLS of a listener needs the key \(quoted(key))", at: entry.keyLocation)
+        for option in ConfigurationSchema.serverTLS.options where option.isRequired && entries[option.key] == nil {
+            report("TLS of a listener needs the key \(quoted(option.key))", at: entry.keyLocation)
         }
         return options.certificate.path.isEmpty || options.key.path.isEmpty ? nil : options
     }

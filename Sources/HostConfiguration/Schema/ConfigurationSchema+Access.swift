@@ -49,7 +49,8 @@ extension ConfigurationSchema {
                 "vaddr", \.vAddr, .pattern("a virtual address such as payments*"), required: true,
                 "a virtual address without the environment; `*` at the end matches any rest"),
             ConfigurationOption(
-                "by", type: namesType, text: { text($0.by) }, "the names of identities that may announce it",
+                "by", type: namesType, text: { text($0.by) }, required: true,
+                "the names of identities that may announce it",
                 read: { reader, entry, announce in announce.by = reader.identityNames(entry.value) }),
         ])
 
