@@ -65,7 +65,8 @@ let package = Package(
 
         // TLS on links. A target of its own, because BoringSSL takes minutes to build.
         .target(
-            name: "AstraNetTLS", dependencies: ["AstraNet", nioCore, nioTLS, nioSSL, x509, asn1, crypto, nioConcurrency],
+            name: "AstraNetTLS",
+            dependencies: ["AstraNet", nioCore, nioConcurrency, nioTLS, nioSSL, x509, asn1, crypto],
             swiftSettings: strict),
 
         .executableTarget(
@@ -139,8 +140,8 @@ let package = Package(
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CProcess", "CSocket", "HostConfiguration", "PluginRuntime",
-                logging, nioConcurrency, nioCore, nioPosix,
+                "AstraNet", "AstraNetTLS", "Chanserv", "ChanservAstraNet", "CProcess", "CSocket", "HostConfiguration",
+                "PluginRuntime", logging, nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.
@@ -152,9 +153,9 @@ let package = Package(
         .executableTarget(
             name: "ChanservCLI",
             dependencies: [
-                "AstraNet", "CBuild", "CChanservPlugin", "Chanserv", "ChanservAstraNet", "ChanservHost", "CMalloc",
-                "CProcess", "HostConfiguration", "PluginConformance", "PluginRuntime", logging, nioCore, nioConcurrency,
-                nioPosix,
+                "AstraNet", "AstraNetTLS", "CBuild", "CChanservPlugin", "Chanserv", "ChanservAstraNet", "ChanservHost",
+                "CMalloc", "CProcess", "HostConfiguration", "PluginConformance", "PluginRuntime", asn1, crypto, logging,
+                nioCore, nioConcurrency, nioPosix, x509,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
@@ -189,6 +190,10 @@ let package = Package(
             dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
             exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(
+            name: "AstraNetTLSTests",
+            dependencies: ["AstraNet", "AstraNetTLS", "TestSupport", asn1, crypto, nioCore, nioPosix, x509],
+            swiftSettings: strict),
+        .testTarget(
             name: "ChanservTests",
             dependencies: [
                 "Chanserv", "ChanservAstraNet", "AstraNet", "CScheduler", logging, metrics, metricsTest, nioConcurrency,
@@ -214,7 +219,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "ChanservCLITests",
-            dependencies: ["ChanservCLI", "ChanservAstraNet", "TestSupport"],
+            dependencies: ["AstraNetTLS", "ChanservCLI", "ChanservAstraNet", "TestSupport"],
             exclude: ["Plugins"], swiftSettings: strict),
         // The whole: the built command as a process, plugins, signals, clients of the library.
         .testTarget(

@@ -18,7 +18,8 @@ struct ChanservCommand: AsyncParsableCommand {
                    cancel: the request is not open
                    plugin test: a case failed
               64   the command line is wrong
-              65   the configuration or a plugin is wrong
+              65   the configuration, a plugin or a certificate
+                   is wrong
               66   post: the request body cannot be read
               69   unavailable: an address is in use, no host
                    answers, a limit is reached, a plugin does
@@ -29,9 +30,9 @@ struct ChanservCommand: AsyncParsableCommand {
             """,
         version: version,
         subcommands: [
-            Serve.self, Post.self, Check.self, Plugin.self, Router.self, Mesh.self, Bench.self, Status.self,
-            Requests.self, Links.self, Cancel.self, Reload.self, Rollback.self, Promote.self, Upgrade.self, Drain.self,
-            Enable.self, Version.self,
+            Serve.self, Post.self, Check.self, Plugin.self, Certificates.self, Router.self, Mesh.self, Bench.self,
+            Status.self, Requests.self, Links.self, Cancel.self, Reload.self, Rollback.self, Promote.self, Upgrade.self,
+            Drain.self, Enable.self, Version.self,
         ])
 
     static let version = "0.1.0"

@@ -81,9 +81,7 @@ final class MeshSession: Sendable {
         guard request.watches else { return await lookOnce(at: node, since: started) }
         await withTaskGroup(of: Void.self) { group in
             for address in request.joins {
-                // MERGE: the node cannot join Unix sockets yet.
-                guard case .tcp(let host, let port) = address else { continue }
-                group.addTask { await node.keepJoined(host: host, port: port) }
+                group.addTask { await node.keepJoined(NodeAddress(address)) }
             }
             await watch(node, since: started)
             group.cancelAll()

@@ -1,4 +1,5 @@
 import AstraNet
+import ChanservHost
 import HostConfiguration
 
 extension Node {
@@ -41,11 +42,7 @@ extension Node {
             for address in addresses {
                 group.addTask {
                     do throws(AstraNetError) {
-                        // MERGE: the node cannot join Unix sockets yet.
-                        guard case .tcp(let host, let port) = address else {
-                            throw AstraNetError(.unreachable, "Unix sockets are not supported yet")
-                        }
-                        try await self.join(host: host, port: port, deadline: deadline)
+                        try await self.join(NodeAddress(address), deadline: deadline)
                         return nil
                     } catch {
                         return (address, error)

@@ -145,6 +145,7 @@ public actor PluginHost {
         let network = makeNetwork(node, logger)
         self.network = network
         await routes.start(on: network.multiplexer, logger: logger)
+        try await applier.secure(network as? any SecurableNetwork, configuration)
         try await applier.start(configuration, logger: logger) { [weak self] in
             Task { await self?.reload(because: .folder) }
         }
@@ -347,6 +348,7 @@ public actor PluginHost {
                 uptimeMilliseconds: readySince?.duration(to: .now).wholeMilliseconds ?? 0,
                 generation: routes.generation, requestsByGeneration: routes.requestsByGeneration,
                 routes: routes.routes, plugins: routes.plugins, dropIns: configured.dropIns,
+                certificates: configured.certificates, linkRefusals: network?.linkRefusals,
                 retained: HostStatus.Retained(
                     copies: tools.store.statistics.copies, bytes: tools.store.statistics.bytes),
                 reloads: history.counts, accessLog: accessLog.status, lastReload: history.lastReload,

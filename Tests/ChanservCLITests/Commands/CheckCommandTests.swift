@@ -68,7 +68,7 @@ import Testing
 
     @Test(arguments: [
         "", "serve", "post", "check", "router", "mesh", "status", "requests", "cancel", "reload", "drain", "enable",
-        "plugin", "version",
+        "plugin", "version", "certificates new", "certificates show",
         "plugin new", "plugin include-dir", "plugin test", "plugin pin", "bench", "bench connect", "bench heavy",
         "bench flood", "bench mixed", "bench idle",
     ])

@@ -1,2 +1,0 @@
-internal import NIOSSL
-internal import X509
