@@ -27,10 +27,6 @@ struct HostOpening: Sendable {
         defer { predecessor?.close() }
         if inheritance.takesOver { predecessor = try await findPredecessor(inherited) }
         var (listening, problems) = await listen(inherited)
-        // MERGE: the host does not configure the security of links yet.
-        problems += node.join.filter { $0.tls != nil }.map {
-            "\($0.location ?? ConfigurationLocation(file: file)): \(TLSIsNotSupported())"
-        }
         problems += inherited.unusedActivated.map {
             "the service manager passes a socket at \($0), which is no address of node.listen: add it there, or remove "
                 + "it from the socket unit"
@@ -76,8 +72,6 @@ struct HostOpening: Sendable {
         for options in node.listen {
             let address = options.address
             do {
-                // MERGE: the host does not configure the security of links yet.
-                if options.tls != nil { throw TLSIsNotSupported() }
                 if let network = network as? any ReplaceableNetwork {
                     listening.append(try await network.listen(at: address, inheriting: inherited))
                 } else {
@@ -135,9 +129,4 @@ struct HostOpening: Sendable {
         let pid = try result.get()
         logger.info("took over from process \(pid)")
     }
-}
-
-// MERGE: goes with the wiring of TLS.
-struct TLSIsNotSupported: Error, CustomStringConvertible {
-    let description = "TLS is not supported yet"
 }
