@@ -44,6 +44,8 @@ struct Mesh: AsyncParsableCommand {
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
+    @OptionGroup var tls: JoinTLSOptions
+
     @Option(
         help: ArgumentHelp(
             "Show only the names in this environment, without its suffix. (default: all names)", valueName: "name"),
@@ -67,7 +69,7 @@ struct Mesh: AsyncParsableCommand {
     func run() async throws {
         let session = MeshSession(
             MeshRequest(
-                joins: join.isEmpty ? [.tcp(host: "127.0.0.1", port: 5555)] : join,
+                joins: try tls.targets(join),
                 environment: environment.flatMap { $0.isEmpty ? nil : $0 }, watches: watch, format: output,
                 timeout: timeout))
         let outcome = await session.run()

@@ -59,6 +59,8 @@ struct Post: AsyncParsableCommand {
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
+    @OptionGroup var tls: JoinTLSOptions
+
     @Option(help: ArgumentHelp("The body of the request. (default: empty)", valueName: "text"))
     var body: String?
 
@@ -152,7 +154,7 @@ struct Post: AsyncParsableCommand {
         let session = PostSession(
             PostRequest(
                 vAddr: vAddr,
-                joins: join.isEmpty ? [.tcp(host: "127.0.0.1", port: 5555)] : join,
+                joins: try tls.targets(join),
                 body: requestBody, bucket: bucket, meta: meta, deadline: deadline, environment: environment,
                 timeout: timeout, maximumTime: maxTime, idleTimeout: idleTimeout, retries: retry, format: output,
                 saveFolder: save))

@@ -16,6 +16,9 @@ struct Router: AsyncParsableCommand {
             There can be only one router between two hosts: a router does not relay the services that it learned from \
             another router.
 
+            With --tls-cert and --tls-key the listeners require TLS too, and with --tls-ca also a certificate of each \
+            client. For access rules, other certificates of listeners and reloads, use a host with 'role: router'.
+
             Logs to standard error. The line 'ready: listening on …' gives the addresses. SIGTERM and SIGINT close all \
             links; a second signal exits at once.
 
@@ -43,6 +46,8 @@ struct Router: AsyncParsableCommand {
             valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
+
+    @OptionGroup var tls: JoinTLSOptions
 
     @Option(
         help: ArgumentHelp(
@@ -73,16 +78,41 @@ struct Router: AsyncParsableCommand {
         var node = HostConfiguration.Node()
         node.role = .router
         node.name = name
-        node.listen = listen.map { ListenOptions($0) }
-        node.join = join.map { JoinOptions($0) }
+        let own = tls.own
+        node.listen = listen.map { ListenOptions($0, tls: $0.isUnix ? nil : listenerTLS(own)) }
+        node.join = join.map { JoinOptions($0, tls: $0.isUnix ? nil : own) }
         node.environment = environment.isEmpty ? nil : environment
+        let security: HostSecurity
+        do {
+            let files = try HostSecurity.read(node)
+            for warning in files.warnings { logger.warning("\(warning)") }
+            security = HostSecurity(files)
+        } catch {
+            for problem in error.errors { logger.critical("\(problem)") }
+            throw ExitCode(HostError.Code.badConfiguration.exitCode)
+        }
         do {
             try await RouterSession(
-                node, logger: logger, log: log, manager: ServiceManager.fromEnvironment(logger: logger)
+                node, security, logger: logger, log: log, manager: ServiceManager.fromEnvironment(logger: logger)
             ).run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             throw ExitCode(error.code.exitCode)
         }
+    }
+
+    /// Returns the TLS of the listeners: with the certificate of the router, if it has one.
+    private func listenerTLS(_ own: ClientTLSOptions?) -> ServerTLSOptions? {
+        guard let certificate = own?.certificate, let key = own?.key else { return nil }
+        var options = ServerTLSOptions(certificate: certificate, key: key)
+        options.clientCA = own?.ca
+        return options
+    }
+}
+
+extension HostAddress {
+    /// Whether the address is a Unix socket, which has no TLS.
+    fileprivate var isUnix: Bool {
+        if case .unix = self { true } else { false }
     }
 }

@@ -11,6 +11,8 @@ struct BenchOptions: ParsableArguments {
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
 
+    @OptionGroup var tls: JoinTLSOptions
+
     @Option(help: ArgumentHelp("With --join: the address of the Load plugin.", valueName: "name"), transform: utf8Text)
     var vaddr = "load"
 
@@ -86,6 +88,7 @@ struct BenchOptions: ParsableArguments {
         if !join.isEmpty && verbose {
             throw ValidationError("--verbose applies to a host that bench starts: omit it, or omit --join")
         }
+        if join.isEmpty && tls.isGiven { throw ValidationError("the options of TLS need --join") }
         if join.isEmpty && (compressedVaddr != nil || vaddr != "load" || !environment.isEmpty) {
             throw ValidationError("--vaddr, --compressed-vaddr and --environment need --join")
         }

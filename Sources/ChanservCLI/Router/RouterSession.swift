@@ -6,17 +6,22 @@ import Logging
 /// Runs a router from start to shutdown, controlled by signals.
 struct RouterSession {
     private let node: HostConfiguration.Node
+    private let security: HostSecurity
     private let logger: Logger
     private let log: LogWriter
     private let manager: ServiceManager?
 
     /// - Parameters:
     ///   - node: the addresses to listen on and to join.
+    ///   - security: secures their links.
     ///   - logger: logs the start, the stop and the events of the node.
     ///   - log: is flushed before a forced exit.
     ///   - manager: the service manager, which receives the notifications; `nil` for none.
-    init(_ node: HostConfiguration.Node, logger: Logger, log: LogWriter, manager: ServiceManager?) {
+    init(
+        _ node: HostConfiguration.Node, _ security: HostSecurity, logger: Logger, log: LogWriter, manager: ServiceManager?
+    ) {
         self.node = node
+        self.security = security
         self.manager = manager
         self.logger = logger
         self.log = log
@@ -44,6 +49,7 @@ struct RouterSession {
         defer { signals.cancel() }
 
         let network = AstraNetHostNetwork(node, logger: logger, listenKey: "--listen")
+        network.use(security)
         let (listening, problems) = await listen(on: network)
         guard problems.isEmpty else {
             await network.shutdown()

@@ -1,4 +1,4 @@
-internal import AstraNet
+package import AstraNet
 internal import AstraNetTLS
 internal import Glibc
 package import HostConfiguration
@@ -14,6 +14,9 @@ package final class HostSecurity: Sendable {
         fileprivate var clients: [HostAddress: TLSClient.Loaded] = [:]
         /// The warnings about certificates that expire soon, one line each with the place in the configuration.
         package fileprivate(set) var warnings: [String] = []
+
+        /// No files: no TLS.
+        package init() {}
     }
 
     private let servers: [HostAddress: TLSServer]
@@ -31,11 +34,23 @@ package final class HostSecurity: Sendable {
         for (address, loaded) in files.clients { clients[address]?.use(loaded) }
     }
 
+    /// The listeners and joins whose certificate, CAs or other settings differ in files that were read again, such as
+    /// `listen 0.0.0.0:5556`.
+    package func changes(to files: Files) -> [String] {
+        let listening = servers.filter { address, server in
+            files.servers[address].map { !$0.isSame(as: server.loaded) } ?? false
+        }
+        let joining = clients.filter { address, client in
+            files.clients[address].map { !$0.isSame(as: client.loaded) } ?? false
+        }
+        return listening.keys.map { "listen \($0)" }.sorted() + joining.keys.map { "join \($0)" }.sorted()
+    }
+
     /// The security of a listener; `nil` for none.
-    func listener(at address: HostAddress) -> (any LinkSecurity)? { servers[address] }
+    package func listener(at address: HostAddress) -> (any LinkSecurity)? { servers[address] }
 
     /// The security of the links to a node that is joined; `nil` for none.
-    func join(_ address: HostAddress) -> (any LinkSecurity)? { clients[address] }
+    package func join(_ address: HostAddress) -> (any LinkSecurity)? { clients[address] }
 
     /// The certificates in use, those of listeners first, ordered by address.
     package var certificates: [HostStatus.Certificate] {
@@ -47,6 +62,16 @@ package final class HostSecurity: Sendable {
     }
 
     // MARK: - Reading
+
+    /// Reads and checks the files of joins only, for commands that are clients. Blocks on the file system.
+    ///
+    /// - Throws: all errors, with their places in the configuration.
+    package static func read(joins: [JoinOptions]) throws(ConfigurationErrors) -> Files {
+        var node = HostConfiguration.Node()
+        node.listen = []
+        node.join = joins
+        return try read(node)
+    }
 
     /// Reads and checks all files. Blocks on the file system.
     ///
@@ -78,6 +103,18 @@ package final class HostSecurity: Sendable {
         }
         guard errors.isEmpty else { throw ConfigurationErrors(errors) }
         return files
+    }
+}
+
+extension TLSServer.Loaded {
+    fileprivate func isSame(as other: Self) -> Bool {
+        settings == other.settings && certificate == other.certificate && clientAuthorities == other.clientAuthorities
+    }
+}
+
+extension TLSClient.Loaded {
+    fileprivate func isSame(as other: Self) -> Bool {
+        settings == other.settings && certificate == other.certificate && authorities == other.authorities
     }
 }
 

@@ -43,7 +43,8 @@ enum HandshakeFailure: Hashable, Sendable {
         return switch self {
         case .foreign(let bytes): "\(peer) is not a chanserv node (\(bytes.phrase)); connection closed"
         case .invalid(let error): "\(peer) sent an invalid handshake (\(error.message)); connection closed"
-        case .insecure(let error): "\(peer) was refused: \(error.message); connection closed"
+        // The message names the peer.
+        case .insecure(let error): "\(error.message); connection closed"
         case .late(let nanoseconds):
             "\(peer) sent no handshake within \(TimeText.text(nanoseconds: nanoseconds)); connection closed"
         }

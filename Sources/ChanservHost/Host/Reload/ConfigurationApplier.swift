@@ -77,6 +77,11 @@ package actor ConfigurationApplier {
     func secure(
         _ network: (any SecurableNetwork)?, _ configuration: HostConfiguration
     ) async throws(HostError) {
+        let isSecured = configuration.node.listen.contains { $0.tls != nil } || configuration.node.join.contains { $0.tls != nil }
+        if network == nil, isSecured || configuration.access != nil {
+            throw HostError(
+                .badConfiguration, ["\(file): the network of this program has neither TLS nor access rules"])
+        }
         do throws(ConfigurationErrors) {
             let files = try await readCertificates(configuration.node)
             let security = HostSecurity(files)
@@ -190,6 +195,8 @@ package actor ConfigurationApplier {
         } catch {
             return refused([error.description])
         }
+        let changedTLS = security?.changes(to: certificates) ?? []
+        let changesAccess = configuration.access != current.access
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
         let applied = await apply(configuration, preparation, isForced: cause.isForced, dryRun: isDryRun)
         var outcome: ReloadOutcome
@@ -197,7 +204,8 @@ package actor ConfigurationApplier {
         case .refused(let refusal):
             outcome = refused(refusal.reasons)
         case .done:
-            let isSame = applied.routes.plan.isEmpty && node.isEmpty && !changesLog
+            let isSame =
+                applied.routes.plan.isEmpty && node.isEmpty && changedTLS.isEmpty && !changesLog && !changesAccess
             outcome = ReloadOutcome(isSame ? .unchanged : .changed, generation: routes.generation)
             outcome.changes = ReloadChanges(applied.routes.plan)
             outcome.rejected = Self.rejections(applied, configuration)
@@ -218,6 +226,8 @@ package actor ConfigurationApplier {
         if outcome.result != .refused {
             outcome.changes.node = node
             if changesLog { outcome.changes.log = ["access"] }
+            if !changedTLS.isEmpty { outcome.changes.tls = changedTLS }
+            if changesAccess { outcome.changes.access = true }
             if !isDryRun {
                 self.configuration = configuration
                 security?.use(certificates)
