@@ -396,7 +396,14 @@ private func with(_ more: String) -> String {
     @Test func `every damaged file is either accepted or refused with a valid location`() {
         let whole = Array(
             """
-            node: {listen: [127.0.0.1:1, '[::1]:2'], environment: é}
+            node:
+              listen: [127.0.0.1:1, '[::1]:2', {address: 'a:3', tls: {certificate: a, key: b}}, unix:s]
+              join: {address: 'b:4', tls: {ca: c, min_version: 1.2}}
+              environment: é
+            access:
+              identities: {a: {uri: 'x:/*', listen: unix:s}, b: [{dns: '*.b'}, {uid: 1}]}
+              announce: [{vaddr: a*, by: [a]}, {vaddr: '*', by: any}]
+              relay: b
             defaults: &d
               timeouts: {serving: 1m30s, chan_accept: 5s}
               limits: {requests: 0x10}
@@ -404,6 +411,7 @@ private func with(_ more: String) -> String {
               files: {path: a.so, config: &c {root: "/\\x41", list: [1, 2.5, ~]}}
             routes:
               - {vaddr: a, plugin: files, config: *c, error_mass: {limit: 3}}
+              - {vaddr: c, plugin: files, access: {allow: [a, any], rate: 1/s, burst: 2}}
               - vaddr: |-
                   b
                 plugin: files

@@ -116,6 +116,10 @@ private func errors(_ text: String) -> [String] {
             "{listen: [127.0.0.1:1, {address: 127.0.0.1:1}]}",
             ["1:40: duplicate address 127.0.0.1:1 (first: line 1, column 17)"]
         ),
+        (
+            "{listen: [{address: 127.0.0.1:0, tls: {certificate: a, key: b}}, 127.0.0.1:0]}",
+            ["1:72: duplicate address 127.0.0.1:0 (first: line 1, column 27)"]
+        ),
         ("{limits: {bytes_per_second: 1}}", ["1:35: 1B is not from 1KiB to 1TiB"]),
     ])
     func `invalid links are refused with the location and the reason`(text: String, messages: [String]) {
