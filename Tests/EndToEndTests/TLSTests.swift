@@ -46,7 +46,7 @@ extension EndToEnd {
         private static func makeCertificates(_ name: String, in folder: TestFolder) async throws {
             let made = try await ChanservCommand.run(
                 "certificates", "new", folder.file(name), "--host", "localhost", "--client", "shop", "--client", "thief")
-            try #require(made.status == 0, "\(made.errors)")
+            try #require(made.code == 0, "\(made.errors)")
         }
 
         /// Copies the files of a CA over those that the host uses. Each file is replaced as a whole.
@@ -157,7 +157,7 @@ extension EndToEnd {
                 try FileManager.default.copyItem(
                     atPath: folder.file("second/localhost.key"), toPath: folder.file("live/localhost.key"))
                 #expect(try await host.reload().contains("reload refused"))
-                let log = host.process.errorText
+                let log = host.process.errorsSoFar
                 #expect(log.contains("chanserv.yaml:6:14: "), "\(log)")
                 #expect(log.contains("live/localhost.key:1: "), "\(log)")
                 let client = try await SecureClient(of: host, ca: "first")
@@ -173,8 +173,8 @@ extension EndToEnd {
                 #expect("\(refused)".contains("not allowed: you may not call echo"), "\(refused)")
                 await thief.close()
                 let status = try await ChanservCommand.run("status", "--config", host.configurationFile)
-                #expect(status.output.contains("1 not allowed"), "\(status.output)")
-                #expect(status.output.contains("live/localhost.pem"), "\(status.output)")
+                #expect(status.text.contains("1 not allowed"), "\(status.text)")
+                #expect(status.text.contains("live/localhost.pem"), "\(status.text)")
             }
         }
 
@@ -190,7 +190,7 @@ extension EndToEnd {
                 #expect(openssl.contains("protocol version"), "\(openssl)")
                 #expect(try await Self.openSSL(host, "-tls1_3").contains("TLSv1.3"))
                 let status = try await ChanservCommand.run("status", "--json", "--config", host.configurationFile)
-                #expect(status.output.contains(#""insecure":"#) && !status.output.contains(#""insecure":0"#), "\(status.output)")
+                #expect(status.text.contains(#""insecure":"#) && !status.text.contains(#""insecure":0"#), "\(status.text)")
             }
         }
 
@@ -202,7 +202,7 @@ extension EndToEnd {
                     host.folder.file("first/shop.pem"), "-key", host.folder.file("first/shop.key"), "-brief",
                 ], input: Data()
             ).exit()
-            return exit.output + exit.errors
+            return exit.text + exit.errors
         }
 
         @Test func `the command joins over TLS with options, and with client yaml`() async throws {
@@ -214,10 +214,10 @@ extension EndToEnd {
                 ]
                 let post = try await ChanservCommand.run(
                     ["post", "echo", "--body", "hello", "--output", "raw", "--join", host.address] + options)
-                #expect(post.output == "hello", "\(post.errors)")
+                #expect(post.text == "hello", "\(post.errors)")
                 let wrong = try await ChanservCommand.run(
                     ["post", "echo", "--join", host.address] + options.dropLast() + ["other.mesh"])
-                #expect(wrong.status == 69)
+                #expect(wrong.code == 69)
                 #expect(wrong.errors.contains("'localhost'") && wrong.errors.contains("'other.mesh'"), "\(wrong.errors)")
 
                 try FileManager.default.createDirectory(
@@ -227,10 +227,10 @@ extension EndToEnd {
                     tls: {ca: ../../first/ca.pem, certificate: ../../first/shop.pem, key: ../../first/shop.key, name: localhost}
                     """.write(toFile: folder.file("config/chanserv/client.yaml"), atomically: true, encoding: .utf8)
                 let configured = try await ChildProcess(
-                    ChanservCommand.buildFolder + "/chanserv", ["mesh"],
-                    environment: ["XDG_CONFIG_HOME": folder.file("config")]
+                    "/usr/bin/env",
+                    ["XDG_CONFIG_HOME=\(folder.file("config"))", ChanservCommand.buildFolder + "/chanserv", "mesh"]
                 ).exit()
-                #expect(configured.output.contains("echo"), "\(configured.output)\(configured.errors)")
+                #expect(configured.text.contains("echo"), "\(configured.text)\(configured.errors)")
             }
         }
 
@@ -249,9 +249,9 @@ extension EndToEnd {
                 let socket = host.folder.file("mesh.sock")
                 let mine = try await ChanservCommand.run(
                     "post", "mine", "--join", "unix:\(socket)", "--body", "hello", "--output", "raw")
-                #expect(mine.output == "hello", "\(mine.errors)")
+                #expect(mine.text == "hello", "\(mine.errors)")
                 let other = try await ChanservCommand.run("post", "mine", "--join", host.address, "--body", "hello")
-                #expect(other.status == 69 && other.errors.contains("not allowed"), "\(other.errors)")
+                #expect(other.code == 69 && other.errors.contains("not allowed"), "\(other.errors)")
                 let mode = try FileManager.default.attributesOfItem(atPath: socket)[.posixPermissions] as? Int
                 #expect(mode == 0o600)
             }
