@@ -136,8 +136,9 @@ package struct DialBlock: Hashable, Sendable {
         fileprivate var isOfDialer: Bool { meta != nil || bucket != nil || traceParent != nil }
 
         package static func == (a: Texts, b: Texts) -> Bool {
-            a === b || a.meta == b.meta && a.bucket == b.bucket && a.traceParent == b.traceParent
-                && a.identity == b.identity
+            a === b
+                || a.meta == b.meta && a.bucket == b.bucket && a.traceParent == b.traceParent
+                    && a.identity == b.identity
         }
 
         package func hash(into hasher: inout Hasher) {

@@ -256,14 +256,17 @@ package final class NodeCore: Sendable {
 
     /// Whether the offer is that of a source of a request of this node (`docs/protocol.md` §5).
     private func isSourceName(_ offer: ServiceOffer, _ link: Link) -> Bool {
-        link.reservedStreamSlots > 0 && SourceName.matches(offer.name, environmentSuffix: configuration.environmentSuffix)
+        link.reservedStreamSlots > 0
+            && SourceName.matches(offer.name, environmentSuffix: configuration.environmentSuffix)
     }
 
     /// Withdraws the offers of a link that the access rules do not allow.
     ///
     /// - Returns: these offers, and whether each was sent to this node only.
     func withdrawForbidden(of link: Link) -> [(ServiceOffer, isPrivate: Bool)] {
-        let forbidden = directory.offers(of: link).filter { !mayAnnounce($0.offer, link) && !isSourceName($0.offer, link) }
+        let forbidden = directory.offers(of: link).filter {
+            !mayAnnounce($0.offer, link) && !isSourceName($0.offer, link)
+        }
         for (offer, _) in forbidden { remove(offer, from: link) }
         return forbidden
     }
