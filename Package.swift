@@ -140,8 +140,8 @@ let package = Package(
         .target(
             name: "ChanservHost",
             dependencies: [
-                "AstraNet", "Chanserv", "ChanservAstraNet", "CProcess", "CSocket", "HostConfiguration", "PluginRuntime",
-                logging, nioConcurrency, nioCore, nioPosix,
+                "AstraNet", "AstraNetTLS", "Chanserv", "ChanservAstraNet", "CProcess", "CSocket", "HostConfiguration",
+                "PluginRuntime", logging, nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: strict),
         // malloc's options, which Swift's Glibc module leaves out.

@@ -24,7 +24,7 @@ public struct MeshListing: Sendable, Hashable {
         public var via: HostID
     }
 
-    /// Counts of what the node refused because of its limits, since its start.
+    /// Counts of what the node refused because of its limits and access rules, since its start.
     public struct Refused: Sendable, Hashable {
         /// Connections above `maximumLinks`.
         public var links = 0
@@ -34,12 +34,27 @@ public struct MeshListing: Sendable, Hashable {
         public var streams = 0
         /// Streams that failed because `maximumBufferedPerLink` or `maximumBuffered` was reached.
         public var overfull = 0
+        /// Connections that were not secured: without TLS, or without a valid certificate.
+        public var insecure = 0
+        /// Links that claimed the id of a host with another identity.
+        public var forgedHosts = 0
+        /// Ops of other hosts that the access rules do not allow.
+        public var forgedOps = 0
+        /// SERVICE ops that the access rules do not allow.
+        public var forbiddenServices = 0
 
-        package init(links: Int = 0, services: Int = 0, streams: Int = 0, overfull: Int = 0) {
+        package init(
+            links: Int = 0, services: Int = 0, streams: Int = 0, overfull: Int = 0, insecure: Int = 0,
+            forgedHosts: Int = 0, forgedOps: Int = 0, forbiddenServices: Int = 0
+        ) {
             self.links = links
             self.services = services
             self.streams = streams
             self.overfull = overfull
+            self.insecure = insecure
+            self.forgedHosts = forgedHosts
+            self.forgedOps = forgedOps
+            self.forbiddenServices = forbiddenServices
         }
     }
 
@@ -55,7 +70,6 @@ extension Node {
     /// A snapshot of the links and services that this node knows now.
     public var listing: MeshListing {
         let (links, routes, peers) = core.directory.listing
-        let counters = core.counters
         return MeshListing(
             links: links.compactMap { link in
                 guard let peer = peers.host(of: link.id) else { return nil }
@@ -69,10 +83,20 @@ extension Node {
             services: ServiceRegistry.ordered(routes).compactMap { route in
                 peers.host(of: route.link).map { MeshListing.Service(offer: route.offer, via: $0) }
             },
-            refused: MeshListing.Refused(
-                links: counters.refusedLinks.load(ordering: .relaxed),
-                services: counters.refusedServices.load(ordering: .relaxed),
-                streams: counters.refusedStreams.load(ordering: .relaxed),
-                overfull: counters.overfullStreams.load(ordering: .relaxed)))
+            refused: refused)
+    }
+
+    /// Counts of what this node has refused.
+    public var refused: MeshListing.Refused {
+        let counters = core.counters
+        return MeshListing.Refused(
+            links: counters.refusedLinks.load(ordering: .relaxed),
+            services: counters.refusedServices.load(ordering: .relaxed),
+            streams: counters.refusedStreams.load(ordering: .relaxed),
+            overfull: counters.overfullStreams.load(ordering: .relaxed),
+            insecure: counters.insecureConnections.load(ordering: .relaxed),
+            forgedHosts: counters.forgedHosts.load(ordering: .relaxed),
+            forgedOps: counters.forgedOps.load(ordering: .relaxed),
+            forbiddenServices: counters.forbiddenServices.load(ordering: .relaxed))
     }
 }

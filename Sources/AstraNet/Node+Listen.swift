@@ -14,63 +14,77 @@ extension Node {
     /// Listens at an address and accepts links there.
     ///
     /// - Parameters:
-    ///   - host: a DNS name or an IP address.
-    ///   - port: the TCP port; 0 for any free port.
+    ///   - address: the address. Port 0 selects any free port. An existing file at the path of a Unix socket is an error,
+    ///     unless it is a socket at which no process listens: that is replaced.
+    ///   - security: secures the connections, for example `TLSServer` of `AstraNetTLS`. `nil`, the default, for none.
     /// - Returns: the address at which the node listens.
     /// - Throws: ``AstraNetError`` with code `addressInUse`, `addressNotAvailable` or `unreachable`, and the error of
     ///   the operating system in the message; or with code `closed` if the node is shut down.
     @discardableResult
-    public func listen(host: String, port: Int) async throws(AstraNetError) -> SocketAddress {
-        try await listen(host: host, port: port) { _ in nil }
+    public func listen(
+        at address: NodeAddress, security: (any LinkSecurity)? = nil
+    ) async throws(AstraNetError) -> SocketAddress {
+        try await listen(at: address, security: security) { _ in nil }
     }
 
-    /// Listens as ``listen(host:port:)`` does, with a socket that another process has bound. The node accepts
+    /// Listens at a host and a port as ``listen(at:security:)`` does.
+    @discardableResult
+    public func listen(host: String, port: Int) async throws(AstraNetError) -> SocketAddress {
+        try await listen(at: .tcp(host: host, port: port))
+    }
+
+    /// Listens as ``listen(at:security:)`` does, with a socket that another process has bound. The node accepts
     /// connections at such a socket after ``startAccepting()``.
     ///
     /// - Parameter adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
     ///   bind a new one.
     @discardableResult
     package func listen(
-        host: String, port: Int, adopting: (SocketAddress) -> CInt?
+        at address: NodeAddress, security: (any LinkSecurity)?, adopting: (SocketAddress) -> CInt?
     ) async throws(AstraNetError) -> SocketAddress {
         let core = core
         let network = core.surroundings.network
         let server: any Channel
         let requested: SocketAddress
         do {
-            requested = try await network.addresses(of: host, port: port, on: core.timers).get()[0]
+            requested = try await core.lookUp(address).get()[0]
+            let origin = LinkOrigin.accepted(listener: address)
             let makeLink: @Sendable (any Channel) -> EventLoopFuture<Void> = { channel in
-                core.makeLink(of: channel, isDialled: false, up: channel.eventLoop.makePromise())
+                core.makeLink(
+                    of: channel, origin: origin, security: security, up: channel.eventLoop.makePromise())
             }
             if let descriptor = adopting(requested) {
                 server = try await SocketNetwork.adopt(descriptor, on: core.group, initializer: makeLink).get()
             } else {
+                if case .unix(let path) = address { try UnixSocketFile.removeAbandoned(path) }
                 server = try await network.listen(at: requested, on: core.group, initializer: makeLink).get()
             }
             let accepting = server
             let log = core.log
-            let name = accepting.localAddress?.printed ?? "\(host):\(port)"
+            let name = requested.ipAddress == nil ? "\(address)" : accepting.localAddress?.printed ?? "\(address)"
             try await accepting.eventLoop.submit {
                 try accepting.pipeline.syncOperations.addHandler(AcceptHandler(name: name, log: log))
             }.get()
         } catch {
             throw AstraNetError(
                 SocketNetwork.listenFailure(error),
-                "cannot listen on \(host):\(port): \(SocketNetwork.reason(error))")
+                "cannot listen on \(address): \(SocketNetwork.reason(error))")
         }
         servers.withLockedValue { $0.append(server) }
         if core.directory.isClosed {
             server.close(promise: nil)
-            throw AstraNetError(.closed, "cannot listen on \(host):\(port): the node is closed")
+            throw AstraNetError(.closed, "cannot listen on \(address): the node is closed")
         }
-        let address = server.localAddress ?? requested
-        core.listens(at: address.ipAddress ?? host, port: address.port ?? port)
-        return address
+        let bound = server.localAddress ?? requested
+        if let ip = bound.ipAddress, let port = bound.port {
+            core.listens(at: ip, port: port, isSecure: security?.requiresSecurity ?? false)
+        }
+        return bound
     }
 
     // MARK: - Replacement by another process
 
-    /// Returns duplicates of the listening sockets, in the order of the calls of ``listen(host:port:)``. They are
+    /// Returns duplicates of the listening sockets, in the order of the calls of ``listen(at:security:)``. They are
     /// close-on-exec, and the caller owns them.
     ///
     /// - Throws: ``AstraNetError`` with code `closed` if a socket is closed, or `limitReached` if the process has no

@@ -15,7 +15,7 @@ public final class Node: Sendable {
     public var id: HostID { core.id }
 
     package let core: NodeCore
-    /// The listening sockets, in the order of the calls of ``listen(host:port:)``.
+    /// The listening sockets, in the order of the calls of ``listen(at:security:)``.
     let servers = NIOLockedValueBox<[any Channel]>([])
 
     /// Creates a node. It has no links until it listens or joins.
@@ -46,23 +46,25 @@ public final class Node: Sendable {
     /// Tries the addresses of the name one after the other. Each address gets an equal share of the remaining time.
     ///
     /// - Parameters:
-    ///   - host: a DNS name or an IP address.
-    ///   - port: the port at which the node listens.
+    ///   - address: the address at which the node listens.
+    ///   - security: secures the connection, for example `TLSClient` of `AstraNetTLS`. `nil`, the default, for none.
     ///   - deadline: the deadline for the whole operation.
     /// - Returns: the host id of the peer, once the link is up.
     /// - Throws: ``AstraNetError`` with code `connectionRefused`, or `unreachable` and the error of the operating
-    ///   system, or the error of the handshake.
+    ///   system, or `insecure`, or the error of the handshake.
     @discardableResult
-    public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws(AstraNetError) -> HostID {
+    public func join(
+        _ address: NodeAddress, security: (any LinkSecurity)? = nil, deadline: ContinuousClock.Instant
+    ) async throws(AstraNetError) -> HostID {
         var failure: any Error = AstraNetError(.deadlineExceeded, "the deadline has passed")
         do {
-            let addresses = try await core.surroundings.network.addresses(of: host, port: port, on: core.timers).get()
+            let addresses = try await core.lookUp(address).get()
             for (index, address) in addresses.enumerated() {
                 let left = core.surroundings.deadline(deadline, on: core.timers) - core.timers.now
                 guard left > .zero else { break }
                 let share = TimeAmount.nanoseconds(left.nanoseconds / Int64(addresses.count - index))
                 do {
-                    return try await core.open(address, timeout: share).get().peer
+                    return try await core.open(address, security: security, timeout: share).get().peer
                 } catch {
                     failure = error
                 }
@@ -73,7 +75,7 @@ public final class Node: Sendable {
         if let failure = failure as? AstraNetError, failure.code != .unreachable { throw failure }
         throw AstraNetError(
             SocketNetwork.isRefused(failure) ? .connectionRefused : .unreachable,
-            "cannot join \(host):\(port): \(SocketNetwork.reason(failure))")
+            "cannot join \(address): \(SocketNetwork.reason(failure))")
     }
 
     /// Joins all addresses of a name, and joins an address again when its link is lost.
@@ -83,10 +85,28 @@ public final class Node: Sendable {
     /// down.
     ///
     /// - Parameters:
-    ///   - host: a DNS name or an IP address.
-    ///   - port: the port at which the nodes listen.
+    ///   - address: the address at which the nodes listen.
+    ///   - security: as in ``join(_:security:deadline:)``. Of several calls with the same address, the last one counts.
+    public func keepJoined(_ address: NodeAddress, security: (any LinkSecurity)? = nil) async {
+        await core.joiner.keepJoined(JoinPlan.Target(address), security: security, by: core)
+    }
+
+    /// Connects to a host and a port as ``join(_:security:deadline:)`` does.
+    @discardableResult
+    public func join(host: String, port: Int, deadline: ContinuousClock.Instant) async throws(AstraNetError) -> HostID {
+        try await join(.tcp(host: host, port: port), deadline: deadline)
+    }
+
+    /// Joins a host and a port as ``keepJoined(_:security:)`` does.
     public func keepJoined(host: String, port: Int) async {
-        await core.joiner.keepJoined(JoinPlan.Target(host: host, port: port), by: core)
+        await keepJoined(.tcp(host: host, port: port))
+    }
+
+    /// The access rules, which decide what peers may do (`docs/security.md`). `nil`, the default, allows everything.
+    /// A change applies to the links that are up too.
+    public var access: AccessRules? {
+        get { core.access }
+        set { core.access = newValue }
     }
 
     /// Makes a link from a connected socket, for example one end of a socket pair.
@@ -118,7 +138,7 @@ public final class Node: Sendable {
         let eventLoop = core.group.next()
         let up = eventLoop.makePromise(of: LinkUp.self)
         let attached = SocketNetwork.attach(input: input, output: output, on: eventLoop) { channel in
-            core.makeLink(of: channel, isDialled: false, memory: memory, up: up)
+            core.makeLink(of: channel, origin: .attached, memory: memory, up: up)
         }
         attached.whenFailure { up.fail($0) }
         do {

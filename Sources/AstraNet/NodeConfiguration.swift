@@ -41,6 +41,9 @@ public struct NodeConfiguration: Sendable {
     public var maximumBufferedPerLink = 256 << 20
     /// The maximum number of bytes that all links together may make this node buffer. Default: 1 GiB.
     public var maximumBuffered = 1 << 30
+    /// The maximum number of bytes that one link reads in a second. A second's worth may arrive at once. `nil`, the
+    /// default, for no limit.
+    public var maximumBytesPerSecond: Int?
     /// The maximum size of a stream's window. Windows grow only between nodes of this library. Default: 4 MiB; 64 KiB
     /// means that windows do not grow.
     public var maximumWindow = 4 << 20

@@ -6,6 +6,8 @@ package struct NodeLink: Sendable, Hashable {
     package var name: String?
     /// The `ip:port` of the peer; empty if the link is not a socket with an address.
     package var address: String
+    /// The verified name of the peer (``PeerCredentials/name``); empty if it has proved nothing.
+    package var identity: String
     /// Whether this node dialled the link.
     package var isDialled: Bool
     /// The time since the connection began.
@@ -27,7 +29,7 @@ extension Node {
             let now = link.eventLoop.now.uptimeNanoseconds
             return NodeLink(
                 peer: peer.host, name: link.peerName.withLockedValue { $0 },
-                address: link.peerSocketAddress.withLockedValue { $0 }, isDialled: link.isDialled,
+                address: link.peerSocketAddress.withLockedValue { $0 }, identity: link.identity.name, isDialled: link.isDialled,
                 age: .nanoseconds(Int64(clamping: now > link.began ? now - link.began : 0)),
                 streams: link.reservedStreamSlots, bufferedBytes: link.buffered.held,
                 roundTrip: roundTrip == 0 ? nil : .nanoseconds(Int64(clamping: roundTrip)))

@@ -104,13 +104,35 @@ public final class TLSClient: LinkSecurity {
     /// The certificates in use.
     public var loaded: Loaded { current.withLockedValue { $0 } }
 
+    public var requiresSecurity: Bool { true }
+
+    /// The same certificates, with any server that one of the CAs has signed. `nil` if these are the system's, which sign
+    /// certificates for everybody.
+    public var forDirectLinks: (any LinkSecurity)? { loaded.settings.ca == nil ? nil : DirectTLS(client: self) }
+
     public func addHandlers(to channel: any Channel) throws {
         let loaded = loaded
+        try Self.addHandlers(to: channel, loaded, serverName: loaded.serverName)
+    }
+
+    /// Secures direct links to addresses that other nodes have told, for which no name is known.
+    private struct DirectTLS: LinkSecurity {
+        let client: TLSClient
+
+        var requiresSecurity: Bool { true }
+        var forDirectLinks: (any LinkSecurity)? { self }
+
+        func addHandlers(to channel: any Channel) throws {
+            try TLSClient.addHandlers(to: channel, client.loaded, serverName: nil)
+        }
+    }
+
+    private static func addHandlers(to channel: any Channel, _ loaded: Loaded, serverName: ServerIdentity?) throws {
         let diagnosis = HandshakeDiagnosis(
             isServer: false, minimumVersion: loaded.settings.minimumVersion, authorities: loaded.loadedAuthorities,
-            serverName: loaded.serverName)
+            serverName: serverName)
         let tls = try NIOSSLClientHandler(
-            context: loaded.context, serverHostname: loaded.serverName?.serverNameIndication)
+            context: loaded.context, serverHostname: serverName?.serverNameIndication)
         let operations = channel.pipeline.syncOperations
         try operations.addHandler(tls)
         try operations.addHandler(TLSLinkHandler(diagnosis, verifies: true))

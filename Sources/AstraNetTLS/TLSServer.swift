@@ -60,6 +60,11 @@ public final class TLSServer: LinkSecurity {
     /// The certificates in use.
     public var loaded: Loaded { current.withLockedValue { $0 } }
 
+    public var requiresSecurity: Bool { loaded.settings.requiresTLS }
+
+    /// `nil`: a listener does not dial.
+    public var forDirectLinks: (any LinkSecurity)? { nil }
+
     public func addHandlers(to channel: any Channel) throws {
         let loaded = loaded
         let diagnosis = HandshakeDiagnosis(

@@ -15,7 +15,8 @@ public struct RequestContext: Sendable, Hashable {
     public var peerAddress: String
     /// Whether the client understands the error of a failed connection. A Go client sees only its end.
     package var readsErrors = true
-    /// The verified identity of the client. Always empty in this version.
+    /// The verified name of the client: a URI or DNS name of its certificate, `sha256:` and the fingerprint of its key,
+    /// or `uid:` and the user ID at a Unix socket. Empty if none was proved.
     public var identity: String
 
     /// Creates a context. The default of each property is its value for a request that does not state it.

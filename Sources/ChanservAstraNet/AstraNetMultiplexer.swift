@@ -94,7 +94,11 @@ public struct AstraNetMultiplexer: Multiplexer {
     }
 }
 
-extension Listener: Binding {}
+extension Listener: Binding {
+    public func refuseDials(_ body: @escaping Chanserv.DialRefusal) {
+        refuseDials { (stream: AstraNet.MeshStream) in body(stream) }
+    }
+}
 
 extension RepeatBudget: DialRepeats {}
 
@@ -120,12 +124,20 @@ extension AstraNet.MeshStream: Connection {
         return ConnectionProgress(isPeerClosed: isPeerClosed, isUnaccepted: isUnaccepted, wasAccepted: wasAccepted)
     }
 
+    public var caller: Caller {
+        let identity = callerIdentity
+        return Caller(identity: identity.name, names: identity.identities)
+    }
+
+    public var peerAddress: String { peerSocketAddress }
+
     public func takeContext() -> RequestContext {
+        let identity = callerIdentity.name
         let dial = takeDial()
         var context = RequestContext(
             deadline: dial?.deadline, meta: dial?.block.meta, bucket: dial?.block.bucket,
-            traceParent: dial?.block.traceParent, peerAddress: peerSocketAddress)
-        context.readsErrors = dial != nil || understandsErrors
+            traceParent: dial?.block.traceParent, peerAddress: peerSocketAddress, identity: identity)
+        context.readsErrors = dial?.block.isOfDialer ?? false || understandsErrors
         return context
     }
 

@@ -40,9 +40,11 @@ struct Mesh: AsyncParsableCommand {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "The nodes to join, one or more. (default: 127.0.0.1:5555)", valueName: "host:port"),
+            "The nodes to join, one or more: host:port or unix:path. (default: 127.0.0.1:5555)", valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
+
+    @OptionGroup var tls: JoinTLSOptions
 
     @Option(
         help: ArgumentHelp(
@@ -67,7 +69,7 @@ struct Mesh: AsyncParsableCommand {
     func run() async throws {
         let session = MeshSession(
             MeshRequest(
-                joins: join.isEmpty ? [HostAddress(host: "127.0.0.1", port: 5555)] : join,
+                joins: try tls.targets(join),
                 environment: environment.flatMap { $0.isEmpty ? nil : $0 }, watches: watch, format: output,
                 timeout: timeout))
         let outcome = await session.run()

@@ -54,10 +54,12 @@ struct Post: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "A node to join. May be repeated; all nodes are joined. (default: 127.0.0.1:5555)",
-            valueName: "host:port"),
+            "A node to join: host:port or unix:path. May be repeated; all nodes are joined. (default: 127.0.0.1:5555)",
+            valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
+
+    @OptionGroup var tls: JoinTLSOptions
 
     @Option(help: ArgumentHelp("The body of the request. (default: empty)", valueName: "text"))
     var body: String?
@@ -152,7 +154,7 @@ struct Post: AsyncParsableCommand {
         let session = PostSession(
             PostRequest(
                 vAddr: vAddr,
-                joins: join.isEmpty ? [HostAddress(host: "127.0.0.1", port: 5555)] : join,
+                joins: try tls.targets(join),
                 body: requestBody, bucket: bucket, meta: meta, deadline: deadline, environment: environment,
                 timeout: timeout, maximumTime: maxTime, idleTimeout: idleTimeout, retries: retry, format: output,
                 saveFolder: save))

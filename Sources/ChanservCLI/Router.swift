@@ -16,6 +16,9 @@ struct Router: AsyncParsableCommand {
             There can be only one router between two hosts: a router does not relay the services that it learned from \
             another router.
 
+            With --tls-cert and --tls-key the listeners require TLS too, and with --tls-ca also a certificate of each \
+            client. For access rules, other certificates of listeners and reloads, use a host with 'role: router'.
+
             Logs to standard error. The line 'ready: listening on …' gives the addresses. SIGTERM and SIGINT close all \
             links; a second signal exits at once.
 
@@ -31,16 +34,20 @@ struct Router: AsyncParsableCommand {
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "The addresses to listen on, one or more. Port 0 selects a free port.", valueName: "address"),
+            "The addresses to listen on, one or more: host:port or unix:path. Port 0 selects a free port.",
+            valueName: "address"),
         transform: { try HostAddress($0, for: .listenOption) })
     var listen: [HostAddress]
 
     @Option(
         parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Nodes to join, one or more. The router joins them again after a link is lost.", valueName: "host:port"),
+            "Nodes to join, one or more: host:port or unix:path. The router joins them again after a link is lost.",
+            valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
+
+    @OptionGroup var tls: JoinTLSOptions
 
     @Option(
         help: ArgumentHelp(
@@ -71,16 +78,41 @@ struct Router: AsyncParsableCommand {
         var node = HostConfiguration.Node()
         node.role = .router
         node.name = name
-        node.listen = listen
-        node.join = join
+        let own = tls.own
+        node.listen = listen.map { ListenOptions($0, tls: $0.isUnix ? nil : listenerTLS(own)) }
+        node.join = join.map { JoinOptions($0, tls: $0.isUnix ? nil : own) }
         node.environment = environment.isEmpty ? nil : environment
+        let security: HostSecurity
+        do {
+            let files = try HostSecurity.read(node)
+            for warning in files.warnings { logger.warning("\(warning)") }
+            security = HostSecurity(files)
+        } catch {
+            for problem in error.errors { logger.critical("\(problem)") }
+            throw ExitCode(HostError.Code.badConfiguration.exitCode)
+        }
         do {
             try await RouterSession(
-                node, logger: logger, log: log, manager: ServiceManager.fromEnvironment(logger: logger)
+                node, security, logger: logger, log: log, manager: ServiceManager.fromEnvironment(logger: logger)
             ).run()
         } catch {
             for problem in error.problems { logger.critical("\(problem)") }
             throw ExitCode(error.code.exitCode)
         }
+    }
+
+    /// Returns the TLS of the listeners: with the certificate of the router, if it has one.
+    private func listenerTLS(_ own: ClientTLSOptions?) -> ServerTLSOptions? {
+        guard let certificate = own?.certificate, let key = own?.key else { return nil }
+        var options = ServerTLSOptions(certificate: certificate, key: key)
+        options.clientCA = own?.ca
+        return options
+    }
+}
+
+extension HostAddress {
+    /// Whether the address is a Unix socket, which has no TLS.
+    fileprivate var isUnix: Bool {
+        if case .unix = self { true } else { false }
     }
 }

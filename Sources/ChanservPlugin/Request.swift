@@ -19,7 +19,8 @@ public struct Request: Sendable {
     public let traceParent: String?
     /// `ip:port` of the client, or of the router through which the request came; may be empty.
     public let peerAddress: String
-    /// The verified identity of the client. Always empty in this version.
+    /// The verified name of the client: a URI or DNS name of its certificate, `sha256:` and the fingerprint of its key,
+    /// or `uid:` and the user ID at a Unix socket. Empty if none was proved.
     public let identity: String
 
     /// The body decoded as UTF-8; invalid bytes become U+FFFD.

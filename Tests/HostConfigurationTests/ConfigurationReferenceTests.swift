@@ -30,6 +30,17 @@ import Testing
         if updates { try Data(text.utf8).write(to: folder.appending(path: name)) }
     }
 
+    @Test func `the examples of TLS and access in the reference are valid and cause no warning`() throws {
+        let blocks = try text("docs/configuration.md").components(separatedBy: "```")
+            .filter { $0.hasPrefix("yaml\n") && ($0.contains("tls:") || $0.contains("access:")) }
+        #expect(blocks.count == 2)
+        for block in blocks {
+            let configuration = try HostConfiguration.parse(
+                String(block.dropFirst(5)), file: "docs/configuration.md", folder: "/etc")
+            #expect(configuration.warnings.filter { !$0.message.hasPrefix("there are no routes") } == [])
+        }
+    }
+
     @Test func `chanserv yaml has a line for each option, with its default and its comment`() throws {
         let name = "chanserv.yaml"
         var lines = try text(name).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)

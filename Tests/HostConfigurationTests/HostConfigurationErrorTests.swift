@@ -90,7 +90,7 @@ private func with(_ more: String) -> String {
         (
             "node: {limits: 5}",
             "1:16: expected a mapping with the node's limits (links, streams, half_open, services, buffer, "
-                + "total_buffer), found the integer 5"
+                + "total_buffer, bytes_per_second), found the integer 5"
         ),
         ("node: {limits: {stream: 1}}", "1:17: unknown key 'stream'; did you mean 'streams'?"),
         ("node: {limits: {links: 0}}", "1:24: 0 is not from 1 to 16777216"),
@@ -168,7 +168,40 @@ private func with(_ more: String) -> String {
         ("node: {listen: '[::1]80'}", "1:16: expected an address such as 127.0.0.1:5555: '[::1]80' has no port"),
         ("node: {listen: 'a b:80'}", "1:16: expected an address such as 127.0.0.1:5555: 'a b' is not a host name"),
         ("node: {join: 'a:0'}", "1:14: expected an address such as 127.0.0.1:5555: '0' is not a port (1 to 65535)"),
-        ("node: {join: [{a: 1}]}", "1:15: expected an address such as 127.0.0.1:5555, found a mapping"),
+        ("node: {join: 'unix:'}", "1:14: expected an address such as 127.0.0.1:5555: 'unix:' has no path"),
+        (
+            "node: {join: 'unix:///run/a'}",
+            "1:14: expected an address such as 127.0.0.1:5555: 'unix:///run/a' is a URL: write unix:/run/a"
+        ),
+        (
+            "node: {join: /run/a}",
+            "1:14: expected an address such as 127.0.0.1:5555: '/run/a' is a path: write unix:/run/a for a Unix socket"
+        ),
+        (
+            "node: {listen: 'unix:@a'}",
+            "1:16: expected an address such as 127.0.0.1:5555: 'unix:@a' is an abstract socket, which has no "
+                + "permissions: write a path"
+        ),
+        (
+            "node: {listen: 'unix:/a, unix:/b'}",
+            "1:16: expected an address such as 127.0.0.1:5555: 'unix:/a, unix:/b' has several addresses: "
+                + "write several addresses as a list"
+        ),
+        (
+            "node: {listen: [unix:a, unix:/etc/a]}",
+            "1:25: duplicate address unix:/etc/a (first: line 1, column 17)"
+        ),
+        (
+            "node: {listen: \"unix:a\\tb\"}",
+            "1:16: expected an address such as 127.0.0.1:5555: 'unix:a\\u{9}b' has a control character in it"
+        ),
+        (
+            "node: {listen: unix:\(String(repeating: "a", count: 103))}",
+            "1:16: expected an address such as 127.0.0.1:5555: the path of the socket "
+                + "'/etc/\(String(repeating: "a", count: 55))…' has 108 bytes, but at most 107 are allowed: choose a "
+                + "shorter one, such as unix:/run/chanserv/mesh.sock"
+        ),
+        ("node: {join: [[a]]}", "1:15: expected an address such as 127.0.0.1:5555, found a list"),
         ("node: {environment: ''}", "1:21: expected an environment such as staging, found an empty text"),
         (
             "node: {environment: 1}",
@@ -183,12 +216,12 @@ private func with(_ more: String) -> String {
         (
             "[]",
             "1:11: expected a mapping with the defaults "
-                + "(compression, timeouts, error_mass, drain, batch_size, limits, deploy, "
+                + "(compression, timeouts, error_mass, drain, batch_size, limits, deploy, access, "
                 + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment), found a list"
         ),
         (
             "{vaddr: a}",
-            "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, deploy, "
+            "1:12: unknown key 'vaddr' (known: compression, timeouts, error_mass, drain, batch_size, limits, deploy, access, "
                 + "isolation, call_budget, startup, preflight, processes, kill_after, heartbeat_timeout, nice, environment)"
         ),
         ("{compression: 'true'}", "1:25: expected true or false, found the text 'true'"),
@@ -344,7 +377,7 @@ private func with(_ more: String) -> String {
         #expect(
             errors("- a\n") == [
                 "c.yaml:1:1: expected a mapping with the configuration "
-                    + "(node, log, defaults, include, drop_in, plugins, routes), found a list"
+                    + "(node, log, access, defaults, include, drop_in, plugins, routes), found a list"
             ])
     }
 

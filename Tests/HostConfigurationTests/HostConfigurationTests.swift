@@ -42,8 +42,8 @@ import Testing
         #expect(configuration.file == "c.yaml")
         #expect(configuration.folder == "/etc/chanserv")
         #expect(configuration.warnings == [])
-        #expect(configuration.node.listen.map(\.description) == ["127.0.0.1:5555", "[::1]:0"])
-        #expect(configuration.node.join == [HostAddress(host: "router-1", port: 10_000)])
+        #expect(configuration.node.listen.map(\.address.description) == ["127.0.0.1:5555", "[::1]:0"])
+        #expect(configuration.node.join == [JoinOptions(.tcp(host: "router-1", port: 10_000))])
         #expect(configuration.node.environment == "staging.eu")
         #expect(configuration.node.drain == .seconds(60))
 
@@ -109,7 +109,7 @@ import Testing
         let text = "plugins: {e: {path: e.so}}\nroutes: [{vaddr: e, plugin: e}]\n"
         let configuration = try HostConfiguration.parse(text, file: "c.yaml", folder: "/")
         #expect(configuration.node == HostConfiguration.Node())
-        #expect(configuration.node.listen.map(\.description) == ["127.0.0.1:5555"])
+        #expect(configuration.node.listen.map(\.address.description) == ["127.0.0.1:5555"])
         #expect(configuration.node.drain == .seconds(30))
         let options = configuration.routes[0].options
         #expect(options == RouteOptions())
@@ -191,7 +191,21 @@ import Testing
     ])
     func `an address is printed in the form in which it is parsed`(text: String, host: String, port: Int) throws {
         let address = try HostAddress(text)
-        #expect(address == HostAddress(host: host, port: port))
+        #expect(address == .tcp(host: host, port: port))
         #expect(address.description == text)
+    }
+
+    @Test func `the address of a Unix socket is absolute in a file and printed in the form in which it is parsed`()
+        throws
+    {
+        #expect(try HostAddress("unix:/run/a b.sock") == .unix(path: "/run/a b.sock"))
+        #expect(try HostAddress("unix:mesh.sock").description == "unix:mesh.sock")
+        let configuration = try HostConfiguration.parse(
+            "node: {listen: [unix:mesh.sock, unix:/run/a.sock], join: unix:../b.sock}\nroutes: []\n", file: "c.yaml",
+            folder: "/etc")
+        #expect(
+            configuration.node.listen.map(\.address) == [.unix(path: "/etc/mesh.sock"), .unix(path: "/run/a.sock")])
+        #expect(configuration.node.join.map(\.address.description) == ["unix:/etc/../b.sock"])
+        #expect(configuration.node.join.map(\.address.port) == [nil])
     }
 }

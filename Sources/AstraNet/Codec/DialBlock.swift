@@ -14,21 +14,26 @@ package struct DialBlock: Hashable, Sendable {
     /// The request's meta tag; entry 4.
     package var meta: String? {
         get { texts?.meta }
-        set { texts = Texts.of(meta: newValue, bucket: bucket, traceParent: traceParent) }
+        set { texts = Texts.of(meta: newValue, bucket: bucket, traceParent: traceParent, identity: identity) }
     }
     /// The request's bucket tag; entry 5.
     package var bucket: String? {
         get { texts?.bucket }
-        set { texts = Texts.of(meta: meta, bucket: newValue, traceParent: traceParent) }
+        set { texts = Texts.of(meta: meta, bucket: newValue, traceParent: traceParent, identity: identity) }
     }
     /// The W3C trace context of the request; entry 6. ASCII.
     package var traceParent: String? {
         get { texts?.traceParent }
-        set { texts = Texts.of(meta: meta, bucket: bucket, traceParent: newValue) }
+        set { texts = Texts.of(meta: meta, bucket: bucket, traceParent: newValue, identity: identity) }
+    }
+    /// The identity of the dialer, which only routers write (``RelayedIdentity``); entry 7.
+    package var identity: String? {
+        get { texts?.identity }
+        set { texts = Texts.of(meta: meta, bucket: bucket, traceParent: traceParent, identity: newValue) }
     }
     /// The request and position that a pushed source belongs to; entry 16.
     package var source: Source?
-    /// Meta tag, bucket tag and trace parent; `nil` if there is none.
+    /// Meta tag, bucket tag, trace parent and identity; `nil` if there is none.
     ///
     /// One reference, because a request copies its block ten times.
     package var texts: Texts?
@@ -79,7 +84,14 @@ package struct DialBlock: Hashable, Sendable {
         static let meta: UInt8 = 4
         static let bucket: UInt8 = 5
         static let traceParent: UInt8 = 6
+        static let identity: UInt8 = 7
         static let source: UInt8 = 16
+    }
+
+    /// Whether the dialer has written the block, so that it is a node that understands ERR. A router writes only the
+    /// identity.
+    package var isOfDialer: Bool {
+        push != nil || cookie != nil || deadlineMilliseconds != nil || source != nil || texts?.isOfDialer ?? false
     }
 
     /// Whether the block has no entries.
@@ -98,32 +110,41 @@ package struct DialBlock: Hashable, Sendable {
         texts = Texts.of(meta: meta, bucket: bucket, traceParent: traceParent)
     }
 
-    /// The tags and the trace parent of a request.
+    /// The tags, the trace parent and the identity of a request.
     package final class Texts: Hashable, Sendable {
         package let meta: String?
         package let bucket: String?
         package let traceParent: String?
+        package let identity: String?
 
         /// Returns `nil` if there is no text. Not a failable initializer, which would allocate first.
-        package static func of(meta: String?, bucket: String? = nil, traceParent: String? = nil) -> Texts? {
-            if meta == nil, bucket == nil, traceParent == nil { return nil }
-            return Texts(meta: meta, bucket: bucket, traceParent: traceParent)
+        package static func of(
+            meta: String?, bucket: String? = nil, traceParent: String? = nil, identity: String? = nil
+        ) -> Texts? {
+            if meta == nil, bucket == nil, traceParent == nil, identity == nil { return nil }
+            return Texts(meta: meta, bucket: bucket, traceParent: traceParent, identity: identity)
         }
 
-        private init(meta: String?, bucket: String?, traceParent: String?) {
+        private init(meta: String?, bucket: String?, traceParent: String?, identity: String?) {
             self.meta = meta
             self.bucket = bucket
             self.traceParent = traceParent
+            self.identity = identity
         }
+
+        /// Whether there is a text that the dialer has written.
+        fileprivate var isOfDialer: Bool { meta != nil || bucket != nil || traceParent != nil }
 
         package static func == (a: Texts, b: Texts) -> Bool {
             a === b || a.meta == b.meta && a.bucket == b.bucket && a.traceParent == b.traceParent
+                && a.identity == b.identity
         }
 
         package func hash(into hasher: inout Hasher) {
             hasher.combine(meta)
             hasher.combine(bucket)
             hasher.combine(traceParent)
+            hasher.combine(identity)
         }
     }
 }
@@ -181,6 +202,9 @@ extension DialBlock {
         case EntryType.traceParent:
             guard let text = String(validating: value, as: Unicode.ASCII.self) else { return false }
             traceParent = text
+        case EntryType.identity:
+            // Another value proves nothing, as an entry that is not there. Earlier versions skipped this type.
+            if !value.isEmpty, let text = String(validating: value, as: UTF8.self) { identity = text }
         case EntryType.source:
             guard value.count == 16 else { return false }
             source = Source(
@@ -227,6 +251,7 @@ extension DialBlock {
             if let meta = texts.meta { size += Self.entryHeaderSize + meta.utf8.count }
             if let bucket = texts.bucket { size += Self.entryHeaderSize + bucket.utf8.count }
             if let traceParent = texts.traceParent { size += Self.entryHeaderSize + traceParent.utf8.count }
+            if let identity = texts.identity { size += Self.entryHeaderSize + identity.utf8.count }
         }
         if source != nil { size += Self.entryHeaderSize + 16 }
         return size
@@ -281,6 +306,7 @@ extension DialBlock {
             if let meta = texts.meta { writer.put(EntryType.meta, meta) }
             if let bucket = texts.bucket { writer.put(EntryType.bucket, bucket) }
             if let traceParent = texts.traceParent { writer.put(EntryType.traceParent, traceParent) }
+            if let identity = texts.identity { writer.put(EntryType.identity, identity) }
         }
         if let source {
             writer.begin(EntryType.source, length: 16)
@@ -316,5 +342,41 @@ private struct EntryWriter {
         precondition(count + text.utf8.count <= bytes.count, "a dial block is larger than its encoded size")
         UnsafeMutableRawBufferPointer(rebasing: bytes[count...]).copyBytes(from: text.utf8)
         count += text.utf8.count
+    }
+}
+
+// MARK: - Forwarding
+
+extension DialBlock {
+    /// Returns the payload of a DIAL that a router forwards: with `identity` in the place of an identity that the payload
+    /// claims. Keeps the other entries, also those of unknown types.
+    ///
+    /// - Returns: `nil` if the payload can be forwarded as it is.
+    static func replacingIdentity(in payload: ByteBuffer, with identity: String?) -> ByteBuffer? {
+        // A receiver ignores a payload that is not a block of this version.
+        let isBlock = payload.readableBytesView.first == version
+        guard isBlock || payload.readableBytes == 0 else { return nil }
+        var rest = payload.readableBytesView.dropFirst()
+        var claims = false
+        var isSource = false
+        var kept = ByteBuffer(integer: version)
+        while let type = rest.first, rest.count >= entryHeaderSize {
+            let length = Int(rest[rest.startIndex + 1]) << 8 | Int(rest[rest.startIndex + 2])
+            let entry = rest.prefix(entryHeaderSize + length)
+            if type == EntryType.identity { claims = true } else { kept.writeBytes(entry) }
+            isSource = isSource || type == EntryType.source
+            rest = rest.dropFirst(entry.count)
+        }
+        // The client knows the server of a pushed source.
+        let identity = isSource ? nil : identity
+        guard claims || identity != nil else { return nil }
+        // What is left is malformed, so the receiver ignores the block.
+        kept.writeBytes(rest)
+        if let identity {
+            kept.writeInteger(EntryType.identity)
+            kept.writeInteger(UInt16(identity.utf8.count))
+            kept.writeString(identity)
+        }
+        return kept
     }
 }

@@ -11,4 +11,11 @@ public protocol LinkSecurity: Sendable {
     ///
     /// - Parameter channel: the new connection.
     func addHandlers(to channel: any Channel) throws
+
+    /// Whether a listener with this security refuses connections without it.
+    var requiresSecurity: Bool { get }
+
+    /// The security of direct links to other addresses that hosts behind the peer have told this node; `nil` if this
+    /// node does not dial with it.
+    var forDirectLinks: (any LinkSecurity)? { get }
 }

@@ -37,6 +37,37 @@ final class ConnectionWarnings: Sendable {
         }
     }
 
+    /// Logs a warning about what the access rules do not allow a peer, at most once a minute for each peer and kind.
+    ///
+    /// - Parameters:
+    ///   - detail: what the peer used, for the metadata.
+    ///   - log: the log of the link.
+    func forbidden(_ kind: Forbidden, _ detail: String, by identity: LinkIdentity, _ log: Logger) {
+        let name = identity.name.isEmpty ? "a peer without an identity" : "the peer '\(identity.name)'"
+        let first = { log.warning("\(kind.phrase(name)); not allowed by 'access'", metadata: [kind.key: "\(detail)"]) }
+        warn(about: "\(kind) \(identity.name)", first) { key, count in
+            "ignored this \(count) more time\(count == 1 ? "" : "s") in the last minute: "
+                + kind.phrase(key == nil ? "several peers" : name)
+        }
+    }
+
+    /// What access rules forbid.
+    enum Forbidden: Sendable {
+        case service
+        case forgedOp
+        case forgedHost
+
+        fileprivate func phrase(_ peer: String) -> String {
+            switch self {
+            case .service: "\(peer) announced a service"
+            case .forgedOp: "\(peer) sent a message of another host"
+            case .forgedHost: "\(peer) claimed the id of a host that has another identity"
+            }
+        }
+
+        fileprivate var key: String { self == .service ? "service" : "host" }
+    }
+
     /// - Parameters:
     ///   - first: logs the first event of the key.
     ///   - summary: returns the warning about further events: their key, `nil` for several keys, and their number.

@@ -20,6 +20,9 @@ package final class Joiner: Sendable {
         var ticks: RepeatedTask?
         var tickCount = 0
         var isStopped = false
+        /// What secures the connections to configured addresses, and to the addresses that they or peers have told.
+        var targetSecurity: [JoinPlan.Target: any LinkSecurity] = [:]
+        var security: [SocketAddress: any LinkSecurity] = [:]
     }
 
     private let state = NIOLockedValueBox(State())
@@ -37,8 +40,9 @@ package final class Joiner: Sendable {
     // MARK: - Changes of the plan
 
     /// Keeps `target` joined until the task is cancelled or the node is closed.
-    func keepJoined(_ target: JoinPlan.Target, by core: NodeCore) async {
+    func keepJoined(_ target: JoinPlan.Target, security: (any LinkSecurity)?, by core: NodeCore) async {
         let id = state.withLockedValue { state in
+            state.targetSecurity[target] = security
             state.lastWaiterID &+= 1
             return state.lastWaiterID
         }
@@ -68,6 +72,11 @@ package final class Joiner: Sendable {
     ///
     /// - Parameter link: the link to the router over which the host sent its address.
     func follow(_ host: HostID, to address: SocketAddress, over link: Link) {
+        let security = link.followSecurity
+        state.withLockedValue { state in
+            // A configured address keeps its own.
+            if let security, state.security[address] == nil { state.security[address] = security }
+        }
         change(for: link.node) { $0.follow(host, at: address, over: link.id, now: link.node.now) }
     }
 
@@ -167,18 +176,18 @@ package final class Joiner: Sendable {
     }
 
     private func lookUp(_ target: JoinPlan.Target, for core: NodeCore) {
-        let addresses = core.surroundings.network.addresses(of: target.host, port: target.port, on: core.timers)
-        addresses.whenComplete { result in
+        core.lookUp(target.address).whenComplete { result in
             let jitter = core.jitter
             let now = core.now
             switch result {
             case .success(let addresses):
-                self.state.withLockedValue {
-                    $0.plan.lookedUp(target, addresses, now: now, jitter: jitter)
-                    $0.warnings.joined(.name(HostPort(host: target.host, port: target.port).description))
+                self.state.withLockedValue { state in
+                    for address in addresses { state.security[address] = state.targetSecurity[target] }
+                    state.plan.lookedUp(target, addresses, now: now, jitter: jitter)
+                    state.warnings.joined(.name("\(target.address)"))
                 }
             case .failure(let error):
-                let address = HostPort(host: target.host, port: target.port).description
+                let address = "\(target.address)"
                 let isWarning = self.state.withLockedValue {
                     $0.plan.lookedUp(target, nil, now: now, jitter: jitter)
                     return $0.warnings.failed(.name(address), now: now)
@@ -196,7 +205,8 @@ package final class Joiner: Sendable {
     /// - Parameter hosts: the hosts of which one must answer; empty if any host may answer.
     private func connect(to address: SocketAddress, expecting hosts: Set<HostID>, for core: NodeCore) {
         let timeout = hosts.isEmpty ? Self.connectTimeout : Self.followTimeout
-        core.open(address, timeout: timeout).whenComplete { result in
+        let security = state.withLockedValue { $0.security[address] }
+        core.open(address, security: security, timeout: timeout).whenComplete { result in
             let failure: any Error
             switch result {
             case .success(let up):

@@ -179,7 +179,8 @@ struct LinkTable {
     func sendDiscover(to host: HostID, over router: Link) {
         router.sendControl {
             $0.writeOp(
-                OpHeader(.discover, to: Address(host: host, port: 0), from: Address(host: self.localHost, port: 0)))
+                OpHeader(.discover, to: Address(host: host, port: 0), from: Address(host: self.localHost, port: 0)),
+                text: router.followSecurity == nil ? "" : SecureAddress.ability)
         }
     }
 }

@@ -77,16 +77,25 @@ package final class MeshDirectory: Sendable {
     }
 
     /// Adds a link after its handshake and announces to the peer all public services of this node, and on a router the
-    /// direct offers of other peers. Returns `nil` if the node is closed.
-    func linkUp(_ link: Link, peer: HostID) -> PeerTable.LinkUpResult? {
-        state.withLockedValue { state in
-            guard !state.isClosed else { return nil }
+    /// direct offers of other peers.
+    ///
+    /// - Throws: ``AstraNetError`` with code `closed`, or `insecure` if another identity has links with this host id.
+    func linkUp(_ link: Link, peer: HostID) throws(AstraNetError) -> PeerTable.LinkUpResult {
+        let result = state.withLockedValue { state -> Result<PeerTable.LinkUpResult, AstraNetError> in
+            guard !state.isClosed else { return .failure(LinkMachine.nodeIsClosed) }
+            let identity = link.identity
+            if identity.rules != nil,
+                state.links.links(to: peer).contains(where: { !$0.identity.isSame(as: identity) })
+            {
+                return .failure(AstraNetError(.insecure, "the host id \(peer) belongs to another identity"))
+            }
             let result = state.links.linkUp(link, to: peer)
             state.offers.found(peer)
             announceAll(to: link, peer: peer, state)
             if case .retire(let other) = result { state.links[other]?.retire() }
-            return result
+            return .success(result)
         }
+        return try result.get()
     }
 
     private func announceAll(to link: Link, peer: HostID, _ state: State) {
@@ -270,6 +279,11 @@ package final class MeshDirectory: Sendable {
     /// - Returns: the hosts of which no relayed offer is left.
     func remove(_ offer: ServiceOffer, from link: Link) -> [HostID] {
         state.withLockedValue { $0.offers.remove(offer, from: link, $0.links) }
+    }
+
+    /// Returns the offers of a link, and whether each was sent to this node only.
+    func offers(of link: Link) -> [(offer: ServiceOffer, isPrivate: Bool)] {
+        state.withLockedValue { $0.offers.offers(of: link.id) }
     }
 
     /// Returns whether a node offers `name` now.

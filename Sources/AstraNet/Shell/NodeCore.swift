@@ -26,6 +26,7 @@ package final class NodeCore: Sendable {
     package let joiner = Joiner()
     let warnings: ConnectionWarnings
     private let ownAddresses = NIOLockedValueBox(OwnAddresses())
+    private let accessRules = NIOLockedValueBox<AccessRules?>(nil)
 
     init(configuration: NodeConfiguration, log: Logger, group: any EventLoopGroup, surroundings: NodeDependencies) {
         self.configuration = configuration
@@ -52,14 +53,28 @@ package final class NodeCore: Sendable {
 
     // MARK: - New links
 
+    /// Resolves an address to at least one socket address.
+    func lookUp(_ address: NodeAddress) -> EventLoopFuture<[SocketAddress]> {
+        switch address {
+        case .tcp(let host, let port):
+            surroundings.network.addresses(of: host, port: port, on: timers)
+        case .unix(let path):
+            timers.makeCompletedFuture { [try SocketAddress(unixDomainSocketPath: path)] }
+        }
+    }
+
     /// Connects to an address. The future succeeds when the handshake is complete.
     ///
-    /// - Parameter timeout: the timeout for the connection, and for the handshake after it.
-    func open(_ address: SocketAddress, timeout: TimeAmount) -> EventLoopFuture<LinkUp> {
+    /// - Parameters:
+    ///   - security: secures the connection; `nil` for none.
+    ///   - timeout: the timeout for the connection, and for the handshake after it.
+    func open(
+        _ address: SocketAddress, security: (any LinkSecurity)? = nil, timeout: TimeAmount
+    ) -> EventLoopFuture<LinkUp> {
         let eventLoop = group.next()
         let up = eventLoop.makePromise(of: LinkUp.self)
         let connected = surroundings.network.connect(to: address, timeout: timeout, on: eventLoop) { channel in
-            self.makeLink(of: channel, isDialled: true, up: up)
+            self.makeLink(of: channel, origin: .dialled, security: security, up: up)
         }
         connected.whenComplete { result in
             switch result {
@@ -78,12 +93,15 @@ package final class NodeCore: Sendable {
 
     /// Creates a link for a new connection and adds its handler to the channel.
     package func makeLink(
-        of channel: any Channel, isDialled: Bool, memory: SharedMemory? = nil, up: EventLoopPromise<LinkUp>
+        of channel: any Channel, origin: LinkOrigin, memory: SharedMemory? = nil,
+        security: (any LinkSecurity)? = nil, up: EventLoopPromise<LinkUp>
     ) -> EventLoopFuture<Void> {
         channel.eventLoop.makeCompletedFuture {
             let link = Link(
-                id: self.directory.takeLinkID(), node: self, channel: channel, isDialled: isDialled, memory: memory)
+                id: self.directory.takeLinkID(), node: self, channel: channel, origin: origin, memory: memory,
+                security: security)
             do {
+                try security?.addHandlers(to: channel)
                 try channel.pipeline.syncOperations.addHandler(LinkHandler(link: link, up: up))
             } catch {
                 // The channel is already closed, and without a handler no other code fails the promise.
@@ -105,12 +123,22 @@ package final class NodeCore: Sendable {
         return false
     }
 
-    /// Registers a link after its handshake and announces all public services to the peer. Returns `nil` if the node is
-    /// closed.
+    /// Registers a link after its handshake and announces all public services to the peer.
     ///
     /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
-    func linkUp(_ link: Link, peer: HostID, seenAt address: String) -> PeerTable.LinkUpResult? {
-        guard let result = directory.linkUp(link, peer: peer) else { return nil }
+    /// - Throws: ``AstraNetError`` with code `closed` if the node is closed, or `insecure` if another identity has links
+    ///   with the host id of the peer.
+    func linkUp(_ link: Link, peer: HostID, seenAt address: String) throws(AstraNetError) -> PeerTable.LinkUpResult {
+        let result: PeerTable.LinkUpResult
+        do throws(AstraNetError) {
+            result = try directory.linkUp(link, peer: peer)
+        } catch {
+            if error.code == .insecure {
+                counters.forgedHosts.add(1, ordering: .relaxed)
+                warnings.forbidden(.forgedHost, "\(peer)", by: link.identity, log)
+            }
+            throw error
+        }
         // Only an IP address is accepted. Other nodes would have to resolve a host name that the peer chose.
         if let ip = HostPort(address)?.host, (try? SocketAddress(ipAddress: ip, port: 0)) != nil {
             ownAddresses.withLockedValue { $0.seen(at: ip, by: link.id) }
@@ -182,14 +210,75 @@ package final class NodeCore: Sendable {
             ?? .refused("no listener at \(stream.localAddress)")
     }
 
-    /// Handles SERVICE: adds an offer. Returns `false` if the link has announced too many offers.
+    enum OfferResult: Hashable {
+        case done
+        /// The link has announced too many offers.
+        case limitReached
+        /// The access rules do not allow the offer.
+        case forbidden
+    }
+
+    /// Handles SERVICE: adds an offer.
     ///
-    /// - Parameter isPrivate: whether the offer was sent only to this node, through a router.
-    func add(_ offer: ServiceOffer, from link: Link, isPrivate: Bool) -> Bool {
-        let result = directory.add(offer, from: link, isPrivate: isPrivate)
+    /// - Parameters:
+    ///   - isPrivate: whether the offer was sent only to this node, through a router.
+    ///   - log: the log of the link.
+    func add(_ offer: ServiceOffer, from link: Link, isPrivate: Bool, _ log: Logger) -> OfferResult {
+        let isPublic = mayAnnounce(offer, link)
+        guard isPublic || isSourceName(offer, link) else {
+            counters.forbiddenServices.add(1, ordering: .relaxed)
+            warnings.forbidden(.service, offer.name, by: link.identity, log)
+            return .forbidden
+        }
+        let result = directory.add(offer, from: link, isPrivate: isPrivate || !isPublic)
         if case .added = result { watchers.changed() }
-        if result == .limitReached { counters.refusedServices.add(1, ordering: .relaxed) }
-        return result != .limitReached
+        guard result == .limitReached else { return .done }
+        counters.refusedServices.add(1, ordering: .relaxed)
+        return .limitReached
+    }
+
+    // MARK: - Access
+
+    /// The access rules; `nil` if everything is allowed.
+    var access: AccessRules? {
+        get { accessRules.withLockedValue { $0 } }
+        set {
+            accessRules.withLockedValue { $0 = newValue }
+            for link in directory.allLinks { link.applyRules() }
+        }
+    }
+
+    private func mayAnnounce(_ offer: ServiceOffer, _ link: Link) -> Bool {
+        let suffix = configuration.environmentSuffix
+        let name = offer.name.hasSuffix(suffix) ? String(offer.name.dropLast(suffix.count)) : offer.name
+        return link.identity.mayAnnounce(name)
+    }
+
+    /// Whether the offer is that of a source of a request of this node (`docs/protocol.md` §5).
+    private func isSourceName(_ offer: ServiceOffer, _ link: Link) -> Bool {
+        link.reservedStreamSlots > 0 && SourceName.matches(offer.name, environmentSuffix: configuration.environmentSuffix)
+    }
+
+    /// Withdraws the offers of a link that the access rules do not allow.
+    ///
+    /// - Returns: these offers, and whether each was sent to this node only.
+    func withdrawForbidden(of link: Link) -> [(ServiceOffer, isPrivate: Bool)] {
+        let forbidden = directory.offers(of: link).filter { !mayAnnounce($0.offer, link) && !isSourceName($0.offer, link) }
+        for (offer, _) in forbidden { remove(offer, from: link) }
+        return forbidden
+    }
+
+    /// Whether a router may forward an announcement of `name` to one host: a name that the peer may announce, or that of
+    /// a source.
+    func mayForward(announcementOf name: String, from link: Link) -> Bool {
+        let offer = ServiceOffer(name: name, address: Address(host: .peer, port: 0), isRelayed: false)
+        return mayAnnounce(offer, link) || SourceName.matches(name, environmentSuffix: "")
+    }
+
+    /// Counts and logs an op with another host as its source.
+    func forgedOp(of host: HostID, from link: Link, _ log: Logger) {
+        counters.forgedOps.add(1, ordering: .relaxed)
+        warnings.forbidden(.forgedOp, "\(host)", by: link.identity, log)
     }
 
     /// Handles NO_SERVICE: removes an offer.
@@ -202,14 +291,16 @@ package final class NodeCore: Sendable {
     // MARK: - Direct paths
 
     /// Records that this node accepts links at `ip` and `port`.
-    func listens(at ip: String, port: Int) {
-        ownAddresses.withLockedValue { $0.listens(at: ip, port: port) }
+    ///
+    /// - Parameter isSecure: whether links there need TLS.
+    func listens(at ip: String, port: Int, isSecure: Bool) {
+        ownAddresses.withLockedValue { $0.listens(at: ip, port: port, isSecure: isSecure) }
     }
 
-    /// Answers DISCOVER with a FOLLOW for each address of this node.
-    func answerDiscover(from host: HostID, over link: Link) {
+    /// Answers DISCOVER with a FOLLOW for each address of this node that the asking host can use.
+    func answerDiscover(from host: HostID, over link: Link, understandsTLS: Bool) {
         guard configuration.role.announces else { return }
-        let addresses = ownAddresses.withLockedValue { $0.all }
+        let addresses = ownAddresses.withLockedValue { $0.all(isSecure: understandsTLS) }
         link.sendControl { ops in
             for address in addresses {
                 ops.writeOp(
@@ -220,7 +311,13 @@ package final class NodeCore: Sendable {
 
     /// Handles FOLLOW: `host` accepts links at the address `text`. Ignored if this node did not ask for it, or has a
     /// link to the host.
+    ///
+    /// A direct link is as secure as the link to the router: a node that reaches its router over TLS uses only addresses
+    /// with TLS, and the others only those without.
     func followed(_ host: HostID, to text: String, over link: Link) {
+        let isSecure = text.hasPrefix(SecureAddress.prefix)
+        guard isSecure == (link.followSecurity != nil) else { return }
+        let text = isSecure ? String(text.dropFirst(SecureAddress.prefix.count)) : text
         guard let place = HostPort(text), place.port > 0, configuration.role.joinsOthers, host != id,
             directory.looksForPath(to: host)
         else { return }

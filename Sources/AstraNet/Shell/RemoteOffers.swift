@@ -36,6 +36,9 @@ struct RemoteOffers {
     /// All offers in no order. An offer occurs once for each link that brought it.
     var routes: [ServiceRegistry.Route] { registry.routes }
 
+    /// Returns the offers of `link`, and whether each was sent to this node only.
+    func offers(of link: LinkID) -> [(offer: ServiceOffer, isPrivate: Bool)] { registry.offers(of: link) }
+
     /// Returns the number of offers from `link`.
     func count(on link: LinkID) -> Int { registry.count(on: link) }
 
@@ -54,7 +57,7 @@ struct RemoteOffers {
         let result = registry.add(
             offer, from: link.id, limit: configuration.maximumServicesPerLink, isPrivate: isPrivate)
         guard case .added(let isFirst) = result else { return (result, []) }
-        if isFirst { links.relay(.service, offer) }
+        if isFirst, !isPrivate { links.relay(.service, offer) }
         if offer.isRelayed, offer.name.hasSuffix(configuration.environmentSuffix) {
             discover(offer.address.host, over: link, links, now: now())
         }

@@ -7,14 +7,12 @@ package import NIOCore
 package struct JoinPlan {
     package typealias LinkID = ServiceRegistry.LinkID
 
-    /// A name and a port to join.
+    /// An address to join, whose name may lead to several hosts.
     package struct Target: Hashable, Sendable {
-        var host: String
-        var port: Int
+        var address: NodeAddress
 
-        package init(host: String, port: Int) {
-            self.host = host
-            self.port = port
+        package init(_ address: NodeAddress) {
+            self.address = address
         }
     }
 

@@ -15,7 +15,7 @@ package struct OwnAddresses: Sendable {
     private var byLink: [ServiceRegistry.LinkID: String] = [:]
     private var seen: [String: Seen] = [:]
     private var lastOrder: UInt64 = 0
-    private var listening: [(ip: String, port: Int)] = []
+    private var listening: [(ip: String, port: Int, isSecure: Bool)] = []
 
     package init() {}
 
@@ -36,20 +36,24 @@ package struct OwnAddresses: Sendable {
     }
 
     /// Records that this node accepts links at `ip` and `port`.
-    package mutating func listens(at ip: String, port: Int) {
-        listening.append((ip, port))
+    ///
+    /// - Parameter isSecure: whether links there need TLS.
+    package mutating func listens(at ip: String, port: Int, isSecure: Bool = false) {
+        listening.append((ip, port, isSecure))
     }
 
-    /// All addresses to announce as `ip:port`. For a listener on all interfaces, these are the IP addresses that most
+    /// All addresses to announce as `ip:port`, or `tls:ip:port` where links need TLS. For a listener on all interfaces, these are the IP addresses that most
     /// peers see.
-    package var all: [String] {
+    ///
+    /// - Parameter isSecure: whether the addresses that need TLS are returned, or the others.
+    package func all(isSecure: Bool = false) -> [String] {
         let agreed = seen.sorted { ($1.value.links, $0.value.order) < ($0.value.links, $1.value.order) }
             .prefix(Self.limit).map(\.key)
         var addresses: [String] = []
-        for (ip, port) in listening {
+        for (ip, port, needsTLS) in listening where needsTLS == isSecure {
             let isWildcard = ip == "0.0.0.0" || ip == "::"
             for host in isWildcard ? agreed : [ip] {
-                let address = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+                let address = (isSecure ? SecureAddress.prefix : "") + HostPort(host: host, port: port).description
                 if !addresses.contains(address) { addresses.append(address) }
             }
         }

@@ -112,6 +112,13 @@ package struct ServiceRegistry: Sendable {
         return offers[offer.name]?.takesMore(from: link, limit: perName) ?? true
     }
 
+    /// Returns the offers of `link`, and whether each was announced to this node only.
+    func offers(of link: LinkID) -> [(offer: ServiceOffer, isPrivate: Bool)] {
+        (byLink[link] ?? [:]).flatMap { host, hostOffers in
+            hostOffers.offers.map { ($0, privateOffers[link]?[host]?.contains($0) ?? false) }
+        }
+    }
+
     /// Returns the number of offers from `link`.
     package func count(on link: LinkID) -> Int { counts[link] ?? 0 }
 
@@ -236,11 +243,14 @@ package struct ServiceRegistry: Sendable {
         }
     }
 
-    /// Returns the direct offers, each once, without those of `host`.
+    /// Returns the direct offers that were announced to all nodes, each once, without those of `host`.
     func directOffers(except host: HostID) -> Set<ServiceOffer> {
         var direct: Set<ServiceOffer> = []
-        for (other, hostOffers) in byLink.values.joined() where other != host {
-            for offer in hostOffers.offers where !offer.isRelayed { direct.insert(offer) }
+        for (link, hosts) in byLink {
+            for (other, hostOffers) in hosts where other != host {
+                let hidden = privateOffers[link]?[other] ?? []
+                for offer in hostOffers.offers where !offer.isRelayed && !hidden.contains(offer) { direct.insert(offer) }
+            }
         }
         return direct
     }

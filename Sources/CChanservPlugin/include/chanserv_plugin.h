@@ -275,7 +275,7 @@ typedef struct chanserv_request {
     const char *bucket;       /* the tag "bucket", by which the client chose among several hosts; NULL: not set */
     const char *traceparent;  /* W3C Trace Context; NULL: not set */
     const char *peer_address; /* `ip:port` of the client, or of the router on the way; may be "" */
-    const char *identity;     /* the verified identity of the client; always "" in this version */
+    const char *identity;     /* the verified identity of the client, such as a URI of its certificate; "": none */
     uint32_t flags;           /* 0 in this version; ignore bits you do not know */
     uint32_t reserved_1;
 } chanserv_request;

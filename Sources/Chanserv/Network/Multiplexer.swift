@@ -112,12 +112,8 @@ public protocol Binding: Sendable {
     func refuseDials(_ body: @escaping DialRefusal)
 }
 
-/// Returns the reason to refuse a dial; `nil` if there is none.
-///
-/// Its argument returns the address of the dialer in the network's notation, and the `ip:port` of the dialer or of the
-/// router through which it came (`nil` if the network has none). It is a function because making the texts allocates
-/// memory, and few dials are refused.
-public typealias DialRefusal = @Sendable (_ dialer: () -> (client: String, clientAddress: String?)) -> String?
+/// Returns the reason to refuse the dial of a connection; `nil` if there is none. It must not change the connection.
+public typealias DialRefusal = @Sendable (any Connection) -> String?
 
 extension Binding {
     public func refuseDials(_ body: @escaping DialRefusal) {}
@@ -133,6 +129,24 @@ public protocol ConnectionDelegate: AnyObject, Sendable {
     func connectionChanged()
 }
 
+/// What the network has verified about the client of a connection.
+public struct Caller: Sendable, Hashable {
+    /// The verified name of the client, for example a URI of its certificate; empty if it has proved none.
+    public var identity: String
+    /// The identities of the network's access rules that the client matches.
+    public var names: [String]
+
+    public init(identity: String = "", names: [String] = []) {
+        self.identity = identity
+        self.names = names
+    }
+}
+
+extension Connection {
+    public var caller: Caller { Caller() }
+    public var peerAddress: String { "" }
+}
+
 /// A connection: bytes in each direction, with flow control. The two directions end separately.
 ///
 /// One task may read while another one writes. Two reads, or two writes, at the same time are a programming error. The
@@ -146,6 +160,13 @@ public protocol Connection: AnyObject, Sendable {
 
     /// The address of the peer, in the network's notation.
     var peerDescription: String { get }
+
+    /// What the network has verified about the client that dialled. Available until ``takeContext()``. The default
+    /// implementation returns an unknown caller.
+    var caller: Caller { get }
+
+    /// `ip:port` of the peer on the link, which is the client or a router; empty, the default, if the network has none.
+    var peerAddress: String { get }
 
     /// Reports events to `delegate` from now on, until the local side ends the connection. `nil` stops the reports. The
     /// connection retains the delegate.

@@ -55,6 +55,11 @@ extension Server {
         /// Maximum sources of a request that the client has not accepted; further sources wait. Default 256.
         public var maxUnacceptedSources = 256
 
+        // MARK: Access
+
+        /// Decides which clients may begin requests. Default `nil`: all.
+        package var admission: (any RequestAdmission)?
+
         // MARK: End
 
         /// Maximum time that ``Server/run()`` and ``Server/listenAndServe(_:_:)`` wait for open requests before they

@@ -26,7 +26,9 @@ extension VirtualService {
         public var errorMass = 0
 
         /// All requests that were refused since the start.
-        public var requestsRefused: Int { refused.busy + refused.withdrawn + refused.draining }
+        public var requestsRefused: Int {
+            refused.busy + refused.withdrawn + refused.draining + refused.denied + refused.quota
+        }
     }
 
     /// Numbers of refused requests.
@@ -37,17 +39,23 @@ extension VirtualService {
         public var withdrawn = 0
         /// The owner has stopped the service, or ended its requests, before they began.
         public var draining = 0
+        /// The client may not call the service.
+        public var denied = 0
+        /// The client has reached its rate or its number of concurrent requests.
+        public var quota = 0
 
-        package init(busy: Int = 0, withdrawn: Int = 0, draining: Int = 0) {
+        package init(busy: Int = 0, withdrawn: Int = 0, draining: Int = 0, denied: Int = 0, quota: Int = 0) {
             self.busy = busy
             self.withdrawn = withdrawn
             self.draining = draining
+            self.denied = denied
+            self.quota = quota
         }
     }
 }
 
 /// The reason for refusing a request, see ``VirtualService/Refusals``.
-package enum RefusalReason: String, Sendable, Hashable { case busy, withdrawn, draining }
+package enum RefusalReason: String, Sendable, Hashable, CaseIterable { case busy, withdrawn, draining, denied, quota }
 
 /// Totals of a service since its start. Each is also a counter of swift-metrics with the dimension `vaddr`, for the
 /// backend that the program has chosen with `MetricsSystem.bootstrap`.
@@ -56,6 +64,8 @@ final class ServiceTotals: Sendable {
     private let busy: Total
     private let withdrawn: Total
     private let draining: Total
+    private let denied: Total
+    private let quota: Total
     private let sources: Total
     private let frames: Total
     private let bytes: Total
@@ -70,6 +80,8 @@ final class ServiceTotals: Sendable {
         busy = total("requests_refused", reason: .busy)
         withdrawn = total("requests_refused", reason: .withdrawn)
         draining = total("requests_refused", reason: .draining)
+        denied = total("requests_refused", reason: .denied)
+        quota = total("requests_refused", reason: .quota)
         sources = total("sources")
         frames = total("frames")
         bytes = total("frame_bytes")
@@ -85,6 +97,8 @@ final class ServiceTotals: Sendable {
         case .busy: busy.add(1)
         case .withdrawn: withdrawn.add(1)
         case .draining: draining.add(1)
+        case .denied: denied.add(1)
+        case .quota: quota.add(1)
         }
     }
 
@@ -97,7 +111,8 @@ final class ServiceTotals: Sendable {
         var counters = VirtualService.Counters()
         counters.requestsTotal = requests.value
         counters.refused = VirtualService.Refusals(
-            busy: busy.value, withdrawn: withdrawn.value, draining: draining.value)
+            busy: busy.value, withdrawn: withdrawn.value, draining: draining.value, denied: denied.value,
+            quota: quota.value)
         counters.sourcesTotal = sources.value
         counters.frames = frames.value
         counters.bytes = bytes.value

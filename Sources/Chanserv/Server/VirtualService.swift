@@ -37,6 +37,13 @@ public final class VirtualService: Sendable {
         }
     }
 
+    /// A request that has not begun.
+    private struct Arrival {
+        let connection: any Connection
+        /// See ``RequestScope``.
+        let place: (any AdmissionPlace)?
+    }
+
     /// Maximum requests that are queued; further requests are refused.
     private static let maximumWaiting = 16_384
 
@@ -59,7 +66,7 @@ public final class VirtualService: Sendable {
         /// Whether a thread is performing a change of the name.
         var changesName = false
         /// Requests that are queued.
-        var waiting = Deque<any Connection>()
+        var waiting = Deque<Arrival>()
 
         /// The reason for refusing requests because of the state.
         var refusalReason: RefusalReason { state.requestedState == .stopped ? .draining : .withdrawn }
@@ -342,7 +349,7 @@ public final class VirtualService: Sendable {
             self?.received(connection) ?? .refused("the service is gone")
         }
         storage.withLockedValue { $0.binding = binding }
-        binding.refuseDials { [weak self] dialer in self?.refusalOfDial(by: dialer) }
+        binding.refuseDials { [weak self] connection in self?.refusalOfDial(connection) }
         binding.whenWithdrawn { [weak self] in
             self?.bindingFailed(ChanservError(.cancelled, "the network was shut down"))
         }
@@ -369,15 +376,30 @@ public final class VirtualService: Sendable {
     /// Handles a dialled request, on a network thread.
     private func received(_ connection: any Connection) -> DialAnswer {
         let now = now
+        var place: (any AdmissionPlace)?
+        if let admission = revision.configuration.admission {
+            let caller = connection.caller
+            guard admission.isAllowed(caller) else {
+                refused(connection, .denied, denied)
+                return .refused(denied)
+            }
+            switch admission.admit(caller, from: connection.peerAddress, now: now) {
+            case .admitted(let taken): place = taken
+            case .refused(let message):
+                refused(connection, .quota, message)
+                return .refused(message)
+            }
+        }
+        let arrival = Arrival(connection: connection, place: place)
         let (decision, actions) = storage.withLockedValue { storage -> (Decision, [ServiceState.Action]) in
             // Queued requests go first.
             let (decision, actions) =
                 storage.waiting.isEmpty || isFull(storage)
-                ? decide(connection, &storage, now)
+                ? decide(arrival, &storage, now)
                 : (storage.state.requestedState == .stopped ? .refuse(.draining, busy) : .wait, [])
             guard case .wait = decision else { return (decision, actions) }
             guard storage.waiting.count < Self.maximumWaiting else { return (.refuse(.busy, busy), actions) }
-            storage.waiting.append(connection)
+            storage.waiting.append(arrival)
             return (.wait, actions)
         }
         for action in actions { perform(action, after: nil) }
@@ -397,39 +419,39 @@ public final class VirtualService: Sendable {
 
     /// Counts and logs a refused request.
     private func refused(_ connection: any Connection, _ reason: RefusalReason, _ message: String) {
-        refused(
-            reason, message, client: connection.peerDescription,
-            clientAddress: connection.takeContext().knownPeerAddress)
-    }
-
-    private func refused(
-        _ reason: RefusalReason, _ message: String, client: String, clientAddress: String?
-    ) {
         totals.addRefusal(reason)
         guard open.log.isOn else { return }
+        let address = connection.peerAddress
         open.log.record(
             RequestSummary(
-                id: nil, vAddr: vAddr, client: client, clientAddress: clientAddress, result: .refused,
+                id: nil, vAddr: vAddr, client: connection.peerDescription,
+                clientAddress: address.isEmpty ? nil : address, identity: connection.caller.identity, result: .refused,
                 reason: "\(reason.rawValue): \(message)"))
     }
 
     /// Returns the reason to refuse a dial before its request can begin; `nil` if there is none.
-    private func refusalOfDial(by dialer: () -> (client: String, clientAddress: String?)) -> String? {
+    private func refusalOfDial(_ connection: any Connection) -> String? {
+        let revision = revision
+        if let admission = revision.configuration.admission, !admission.isAllowed(connection.caller) {
+            refused(connection, .denied, denied)
+            return denied
+        }
         guard storage.withLockedValue({ isFull($0) }), let most = revision.configuration.maxOpenRequests else {
             return nil
         }
         let message = full(most)
-        let (client, clientAddress) = dialer()
-        refused(.busy, message, client: client, clientAddress: clientAddress)
+        refused(connection, .busy, message)
         return message
     }
+
+    private var denied: String { "not allowed: you may not call \(vAddr)" }
 
     private func full(_ most: Int) -> String { "busy: \(vAddr) has reached its limit of \(most) open requests" }
 
     private var busy: String { "busy: \(vAddr) takes no requests at the moment" }
 
     private func decide(
-        _ connection: any Connection, _ storage: inout Storage, _ now: ContinuousClock.Instant
+        _ arrival: Arrival, _ storage: inout Storage, _ now: ContinuousClock.Instant
     ) -> (Decision, [ServiceState.Action]) {
         let revision = storage.revision
         if let most = revision.configuration.maxOpenRequests, isFull(storage) {
@@ -440,7 +462,7 @@ public final class VirtualService: Sendable {
         case .refuse: return (.refuse(storage.refusalReason, busy), [])
         case .wait: return (.wait, [])
         case .serve(let ticket):
-            let scope = RequestScope(connection, of: self, revision, ticket)
+            let scope = RequestScope(arrival.connection, of: self, revision, ticket, arrival.place)
             // Under the lock of the service, so that a caller that drains it afterwards finds the request.
             open.begin(scope)
             totals.addRequest()
@@ -460,15 +482,15 @@ public final class VirtualService: Sendable {
             let now = now
             let step = storage.withLockedValue {
                 storage -> (connection: any Connection, decision: Decision, actions: [ServiceState.Action])? in
-                guard let connection = storage.waiting.popFirst() else { return nil }
+                guard let arrival = storage.waiting.popFirst() else { return nil }
                 // The client is gone: it needs no answer, and no plugin is called.
-                if connection.isPeerClosed { return (connection, .drop, []) }
-                let (decision, actions) = decide(connection, &storage, now)
+                if arrival.connection.isPeerClosed { return (arrival.connection, .drop, []) }
+                let (decision, actions) = decide(arrival, &storage, now)
                 if case .wait = decision {
-                    storage.waiting.prepend(connection)
+                    storage.waiting.prepend(arrival)
                     return nil
                 }
-                return (connection, decision, actions)
+                return (arrival.connection, decision, actions)
             }
             guard let step else { return }
             for action in step.actions { perform(action, after: nil) }
@@ -490,9 +512,9 @@ public final class VirtualService: Sendable {
             defer { storage.waiting = [] }
             return storage.waiting
         }
-        for connection in waiting {
-            refused(connection, reason, message)
-            connection.fail(message)
+        for arrival in waiting {
+            refused(arrival.connection, reason, message)
+            arrival.connection.fail(message)
         }
     }
 }

@@ -5,11 +5,13 @@ import HostConfiguration
 struct BenchOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Join this node instead of starting a host. May be repeated. One of these nodes, or a host behind them, must "
+            "Join this node (host:port or unix:path) instead of starting a host. May be repeated. One of these nodes, or a host behind them, must "
                 + "route --vaddr to the Load plugin.",
-            valueName: "host:port"),
+            valueName: "address"),
         transform: { try HostAddress(joinable: $0) })
     var join: [HostAddress] = []
+
+    @OptionGroup var tls: JoinTLSOptions
 
     @Option(help: ArgumentHelp("With --join: the address of the Load plugin.", valueName: "name"), transform: utf8Text)
     var vaddr = "load"
@@ -86,6 +88,7 @@ struct BenchOptions: ParsableArguments {
         if !join.isEmpty && verbose {
             throw ValidationError("--verbose applies to a host that bench starts: omit it, or omit --join")
         }
+        if join.isEmpty && tls.isGiven { throw ValidationError("the options of TLS need --join") }
         if join.isEmpty && (compressedVaddr != nil || vaddr != "load" || !environment.isEmpty) {
             throw ValidationError("--vaddr, --compressed-vaddr and --environment need --join")
         }

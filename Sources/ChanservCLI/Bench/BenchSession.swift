@@ -77,7 +77,7 @@ final class BenchSession: Sendable {
 
     private func measure() async throws {
         guard options.join.isEmpty else {
-            return try await measure(joining: options.join, host: nil)
+            return try await measure(joining: try options.tls.targets(options.join), host: nil)
         }
         let plugin = try LoadPlugin.path(options.plugin)
         let host = try await BenchHost.start(
@@ -86,7 +86,7 @@ final class BenchSession: Sendable {
             state.withLockedValue { $0.process = process }
         }
         do {
-            try await measure(joining: [host.address], host: host)
+            try await measure(joining: JoinTargets(plain: host.address), host: host)
         } catch {
             // In a separate task, because this one may be cancelled.
             await Task { await host.stop() }.value
@@ -95,7 +95,7 @@ final class BenchSession: Sendable {
         await Task { await host.stop() }.value
     }
 
-    private func measure(joining addresses: [HostAddress], host: BenchHost?) async throws {
+    private func measure(joining targets: JoinTargets, host: BenchHost?) async throws {
         var configuration = NodeConfiguration(environment: options.environment)
         configuration.role = .client
         // A benchmark may need more streams on one link than the default limit.
@@ -105,7 +105,7 @@ final class BenchSession: Sendable {
             configuration: configuration,
             logger: Logger(label: "chanserv.bench") { LineLogHandler(label: $0, level: .error, format: .text) })
         do {
-            try await measure(with: node, joining: addresses, host: host)
+            try await measure(with: node, joining: targets, host: host)
         } catch {
             await Task { await node.shutdown(grace: .milliseconds(500)) }.value
             throw error
@@ -113,8 +113,8 @@ final class BenchSession: Sendable {
         await Task { await node.shutdown(grace: .milliseconds(500)) }.value
     }
 
-    private func measure(with node: Node, joining addresses: [HostAddress], host: BenchHost?) async throws {
-        let failures = await node.joinAll(addresses, deadline: .now + Self.joinTimeout)
+    private func measure(with node: Node, joining targets: JoinTargets, host: BenchHost?) async throws {
+        let failures = await node.joinAll(targets, deadline: .now + Self.joinTimeout)
         try Task.checkCancellation()
         guard failures.isEmpty else { throw BenchError(.unavailable, failures.joined(separator: "; ")) }
         var configuration = Client.Configuration()

@@ -107,7 +107,7 @@ package enum ControlClient {
     }
 
     private static func address(_ path: String) throws -> SocketAddress {
-        guard path.systemBytes.count <= HostConfiguration.Node.longestControlPath else {
+        guard path.systemBytes.count <= HostAddress.longestSocketPath else {
             throw SocketAddressError.unixDomainSocketPathTooLong
         }
         return SocketAddress(socketAddress(path))

@@ -14,6 +14,8 @@ struct Links: AsyncParsableCommand {
                           on the mesh, new at each start
               NAME        its 'node.name', if it has one
               ADDRESS     its address
+              IDENTITY    its verified name: of its certificate, or
+                          the user at a Unix socket
               DIRECTION   accepted: it connected to the host;
                           dialled: the host connected to it
               AGE         time since the connection began

@@ -5,12 +5,12 @@ enum LinksText {
     static func render(_ report: LinksReport) -> String {
         guard !report.links.isEmpty else { return "no links\n" }
         var text = TextTable.render(
-            [["PEER", "NAME", "ADDRESS", "DIRECTION", "AGE", "STREAMS", "BUFFERED", "ROUND TRIP"]]
+            [["PEER", "NAME", "ADDRESS", "IDENTITY", "DIRECTION", "AGE", "STREAMS", "BUFFERED", "ROUND TRIP"]]
                 + report.links.map { link in
                     let roundTrip = link.roundTripMilliseconds.map { MeshText.milliseconds(.milliseconds($0)) }
                     return [
                         link.peer.visible, link.name?.visible ?? "-", link.address.isEmpty ? "-" : link.address.visible,
-                        link.direction.rawValue, StatusText.age(link.ageMilliseconds), "\(link.streams)",
+                        link.identity?.visible ?? "-", link.direction.rawValue, StatusText.age(link.ageMilliseconds), "\(link.streams)",
                         "\(ByteCount(link.bufferedBytes))", roundTrip ?? "-",
                     ]
                 })

@@ -24,6 +24,8 @@ enum StatusText {
             let parts = generations.map { "\($0.requests) of generation \($0.generation)" }
             text += "\nolder requests: \(parts.joined(separator: ", "))\n"
         }
+        if !report.certificates.isEmpty { text += "\n" + TextTable.render(certificates(report.certificates)) }
+        if let refused = report.linkRefusals, let line = refusals(refused) { text += "\nrefused on links: \(line)\n" }
         if let log = report.accessLog, log.lost > 0 {
             text += "\naccess log \(log.path.visible): \(log.lost) of \(log.lost + log.written) lines were lost\n"
         }
@@ -31,6 +33,27 @@ enum StatusText {
         text += "\nlibraries in memory: \(copies), \(ByteCount(report.retained.bytes)); reloads: "
         text += "\(reloads.changed) changed, \(reloads.unchanged) unchanged, \(reloads.refused) refused\n"
         return text
+    }
+
+    private static func certificates(_ certificates: [HostStatus.Certificate]) -> [[String]] {
+        [["CERTIFICATE", "USE", "SERIAL", "EXPIRES"]]
+            + certificates.map { certificate in
+                [
+                    certificate.file.visible, "\(certificate.use.rawValue) \(certificate.address.visible)",
+                    certificate.serial, certificate.expiry,
+                ]
+            }
+    }
+
+    /// Returns the counts that are not 0; `nil` if all are.
+    private static func refusals(_ refused: HostStatus.LinkRefusals) -> String? {
+        let counts = [
+            (refused.links, "links"), (refused.streams, "streams"), (refused.services, "services"),
+            (refused.overfull, "overfull streams"), (refused.insecure, "insecure connections"),
+            (refused.forgedHosts, "forged host ids"), (refused.forgedOps, "forged messages"),
+            (refused.forbiddenServices, "services that are not allowed"),
+        ].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
+        return counts.isEmpty ? nil : counts.joined(separator: ", ")
     }
 
     private static func stopping(_ stop: HostStatus.Stopping) -> String {
@@ -65,8 +88,10 @@ enum StatusText {
     private static func refused(_ route: HostStatus.Route) -> String {
         let total = route.requestsRefused
         let counts = route.refused
-        let reasons = [(counts.busy, "busy"), (counts.withdrawn, "withdrawn"), (counts.draining, "draining")]
-            .filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
+        let reasons = [
+            (counts.busy, "busy"), (counts.withdrawn, "withdrawn"), (counts.draining, "draining"),
+            (counts.denied, "not allowed"), (counts.quota, "over quota"),
+        ].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
         return reasons.isEmpty ? "\(total)" : reasons.joined(separator: ", ")
     }
 

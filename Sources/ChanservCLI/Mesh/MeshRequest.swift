@@ -3,7 +3,7 @@ import HostConfiguration
 /// The command-line options of `chanserv mesh`.
 struct MeshRequest: Sendable {
     /// The nodes to join, at least one. One successful join is enough.
-    var joins: [HostAddress]
+    var joins: JoinTargets
     /// The environment whose names are shown; `nil` for all names.
     var environment: String?
     /// Whether to show every change until a stop signal.

@@ -73,15 +73,16 @@ final class MeshSession: Sendable {
         let failures = await node.joinAll(request.joins, deadline: deadline)
         guard !Task.isCancelled else { return false }
         for failure in failures { await output.report(failure) }
-        if failures.count == Set(request.joins).count { end(.unavailable) }
-        return failures.count < Set(request.joins).count
+        if failures.count == Set(request.joins.addresses).count { end(.unavailable) }
+        return failures.count < Set(request.joins.addresses).count
     }
 
     private func look(at node: Node, since started: ContinuousClock.Instant) async {
         guard request.watches else { return await lookOnce(at: node, since: started) }
         await withTaskGroup(of: Void.self) { group in
-            for address in request.joins {
-                group.addTask { await node.keepJoined(host: address.host, port: address.port) }
+            for address in request.joins.addresses {
+                let security = request.joins.security.join(address)
+                group.addTask { await node.keepJoined(NodeAddress(address), security: security) }
             }
             await watch(node, since: started)
             group.cancelAll()

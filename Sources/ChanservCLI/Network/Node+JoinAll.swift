@@ -1,22 +1,24 @@
 import AstraNet
+import ChanservHost
 import HostConfiguration
 
 extension Node {
     private static let firstPause = Duration.milliseconds(50)
     private static let longestPause = Duration.milliseconds(500)
 
-    /// Joins all of `addresses` concurrently and waits until each attempt has succeeded or failed.
+    /// Joins all of `targets` concurrently and waits until each attempt has succeeded or failed.
     ///
     /// If none succeeds, addresses that refused the connection are tried again until the deadline, because their nodes
     /// may be starting.
     ///
     /// - Returns: one message per address that was not joined, in no particular order.
-    func joinAll(_ addresses: [HostAddress], deadline: ContinuousClock.Instant) async -> [String] {
+    func joinAll(_ targets: JoinTargets, deadline: ContinuousClock.Instant) async -> [String] {
+        let addresses = targets.addresses
         var failures: [HostAddress: AstraNetError] = [:]
         var attempts = addresses
         var pause = Self.firstPause
         while true {
-            let results = await attempt(attempts, deadline: deadline)
+            let results = await attempt(attempts, targets.security, deadline: deadline)
             for address in attempts { failures[address] = results[address] }
             let isJoined = failures.count < Set(addresses).count
             attempts = results.filter { $0.value.code == .connectionRefused }.map(\.key)
@@ -35,13 +37,14 @@ extension Node {
 
     /// Returns the failed attempts.
     private func attempt(
-        _ addresses: [HostAddress], deadline: ContinuousClock.Instant
+        _ addresses: [HostAddress], _ security: HostSecurity, deadline: ContinuousClock.Instant
     ) async -> [HostAddress: AstraNetError] {
         await withTaskGroup(of: (HostAddress, AstraNetError)?.self) { group in
             for address in addresses {
                 group.addTask {
                     do throws(AstraNetError) {
-                        try await self.join(host: address.host, port: address.port, deadline: deadline)
+                        try await self.join(
+                            NodeAddress(address), security: security.join(address), deadline: deadline)
                         return nil
                     } catch {
                         return (address, error)

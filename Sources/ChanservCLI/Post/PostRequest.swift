@@ -4,7 +4,7 @@ import HostConfiguration
 struct PostRequest: Sendable {
     var vAddr: String
     /// The nodes to join, at least one. One successful join is enough.
-    var joins: [HostAddress]
+    var joins: JoinTargets
     var body: RequestBody
     /// Requests with the same bucket go to the same offer; `nil` for any offer.
     var bucket: String?

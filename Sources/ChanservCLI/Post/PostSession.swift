@@ -121,7 +121,7 @@ final class PostSession: Sendable {
         let failures = await node.joinAll(request.joins, deadline: deadline)
         guard !Task.isCancelled else { return false }
         for failure in failures { await output.report(failure) }
-        guard failures.count == Set(request.joins).count else { return true }
+        guard failures.count == Set(request.joins.addresses).count else { return true }
         await show(.requestFailed(failures.joined(separator: "; ")))
         await fail(nil, .unavailable)
         return false

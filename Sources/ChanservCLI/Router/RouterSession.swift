@@ -6,17 +6,22 @@ import Logging
 /// Runs a router from start to shutdown, controlled by signals.
 struct RouterSession {
     private let node: HostConfiguration.Node
+    private let security: HostSecurity
     private let logger: Logger
     private let log: LogWriter
     private let manager: ServiceManager?
 
     /// - Parameters:
     ///   - node: the addresses to listen on and to join.
+    ///   - security: secures their links.
     ///   - logger: logs the start, the stop and the events of the node.
     ///   - log: is flushed before a forced exit.
     ///   - manager: the service manager, which receives the notifications; `nil` for none.
-    init(_ node: HostConfiguration.Node, logger: Logger, log: LogWriter, manager: ServiceManager?) {
+    init(
+        _ node: HostConfiguration.Node, _ security: HostSecurity, logger: Logger, log: LogWriter, manager: ServiceManager?
+    ) {
         self.node = node
+        self.security = security
         self.manager = manager
         self.logger = logger
         self.log = log
@@ -44,12 +49,13 @@ struct RouterSession {
         defer { signals.cancel() }
 
         let network = AstraNetHostNetwork(node, logger: logger, listenKey: "--listen")
+        network.use(security)
         let (listening, problems) = await listen(on: network)
         guard problems.isEmpty else {
             await network.shutdown()
             throw HostError(.unavailable, problems)
         }
-        let joins = node.join.map { address in Task { await network.keepJoined(address) } }
+        let joins = node.join.map { options in Task { await network.keepJoined(options.address) } }
         logger.info(
             "ready: listening on \(listening.map(\.description).joined(separator: ", ")), routing",
             metadata: network.hostID.map { ["host": "\($0)"] })
@@ -70,9 +76,9 @@ struct RouterSession {
     private func listen(on network: AstraNetHostNetwork) async -> (listening: [HostAddress], problems: [String]) {
         var listening: [HostAddress] = []
         var problems: [String] = []
-        for address in node.listen {
+        for options in node.listen {
             do {
-                listening.append(try await network.listen(at: address))
+                listening.append(try await network.listen(at: options.address))
             } catch {
                 problems.append("\(error)")
             }

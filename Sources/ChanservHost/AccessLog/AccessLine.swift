@@ -38,6 +38,7 @@ package struct AccessLine: Sendable {
     package var values: [(key: String, value: Value)] {
         var values: [(String, Value)] = [("client", .text(request.client))]
         if let address = request.clientAddress { values.append(("address", .text(address))) }
+        if !request.identity.isEmpty { values.append(("identity", .text(request.identity))) }
         if let id = request.id { values.append(("id", .integer(Int(clamping: id)))) }
         values += [
             ("route", .text(request.vAddr)), ("result", .text(request.result.rawValue)),

@@ -138,7 +138,7 @@ package struct ControlSocketFile: Sendable {
         guard isInPlace else { throw ControlSocketError(what, "another file is at its place") }
         var moved = self
         moved.path = "\(path).\(getpid())"
-        guard moved.path.systemBytes.count <= HostConfiguration.Node.longestControlPath else {
+        guard moved.path.systemBytes.count <= HostAddress.longestSocketPath else {
             unlink(path.systemString)
             throw ControlSocketError(what, "the new path would be too long; it was removed")
         }
@@ -181,10 +181,10 @@ package struct ControlSocketFile: Sendable {
     private static let closeOnExec = Int32(SOCK_CLOEXEC.rawValue)
 }
 
-/// Returns the address of a Unix socket. `path` must have at most ``HostConfiguration/Node/longestControlPath`` bytes.
+/// Returns the address of a Unix socket. `path` must have at most ``HostAddress/longestSocketPath`` bytes.
 package func socketAddress(_ path: String) -> sockaddr_un {
     let bytes = path.systemBytes
-    precondition(bytes.count <= HostConfiguration.Node.longestControlPath, "the path of a socket is too long")
+    precondition(bytes.count <= HostAddress.longestSocketPath, "the path of a socket is too long")
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }

@@ -16,6 +16,8 @@ public struct HostLink: Codable, Sendable, Hashable {
     public var name: String?
     /// The `ip:port` of the peer; empty if it has no such address.
     public var address: String
+    /// The verified name of the peer; `nil` if it has proved none.
+    public var identity: String?
     public var direction: Direction
     /// The time since the connection began.
     public var ageMilliseconds: Int
@@ -27,7 +29,7 @@ public struct HostLink: Codable, Sendable, Hashable {
     public var roundTripMilliseconds: Double?
 
     enum CodingKeys: String, CodingKey {
-        case peer, name, address, direction
+        case peer, name, address, identity, direction
         case ageMilliseconds = "age_ms"
         case streams
         case bufferedBytes = "buffered_bytes"
@@ -39,7 +41,7 @@ extension HostLink {
     init(_ link: NodeLink) {
         self.init(
             peer: "\(link.peer)", name: link.name, address: link.address,
-            direction: link.isDialled ? .dialled : .accepted, ageMilliseconds: link.age.wholeMilliseconds,
+            identity: link.identity.isEmpty ? nil : link.identity, direction: link.isDialled ? .dialled : .accepted, ageMilliseconds: link.age.wholeMilliseconds,
             streams: link.streams, bufferedBytes: link.bufferedBytes,
             // Rounded to microseconds; smaller differences are noise.
             roundTripMilliseconds: link.roundTrip.map { ($0 / .microseconds(1)).rounded() / 1_000 })

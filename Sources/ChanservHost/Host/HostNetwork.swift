@@ -19,6 +19,9 @@ public protocol HostNetwork: Sendable {
     /// The links to other nodes, the oldest first; empty, the default, if the network has none.
     var links: [HostLink] { get }
 
+    /// What the network has refused on its links; `nil`, the default, if it has none.
+    var linkRefusals: HostStatus.LinkRefusals? { get }
+
     /// Accepts links at an address.
     ///
     /// - Returns: the address, with the assigned port if `address` has port 0.
@@ -35,15 +38,26 @@ public protocol HostNetwork: Sendable {
 extension HostNetwork {
     public var hostID: String? { nil }
     public var links: [HostLink] { [] }
+    public var linkRefusals: HostStatus.LinkRefusals? { nil }
+}
+
+/// A network whose links can be secured and restricted.
+package protocol SecurableNetwork: HostNetwork {
+    /// Secures the links of listeners and joins. Called once, before the first of them.
+    func use(_ security: HostSecurity)
+
+    /// Restricts what peers may do; `nil` allows everything.
+    func use(_ access: AccessRules?)
 }
 
 /// A network that is an AstraNet node.
-package struct AstraNetHostNetwork: ReplaceableNetwork {
+package struct AstraNetHostNetwork: ReplaceableNetwork, SecurableNetwork {
     package let multiplexer: any Multiplexer
     private let node: Node
     private let listenKey: String
     /// The addresses in the configuration of the listening sockets, in the order in which they were opened.
     private let listened = NIOLockedValueBox<[HostAddress]>([])
+    private let security = NIOLockedValueBox<HostSecurity?>(nil)
 
     /// - Parameters:
     ///   - configuration: the `node` section of the file, with the changes of command line options.
@@ -59,14 +73,26 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
 
     package var links: [HostLink] { node.linkList.map(HostLink.init) }
 
+    package var linkRefusals: HostStatus.LinkRefusals? { HostStatus.LinkRefusals(node.refused) }
+
+    package func use(_ security: HostSecurity) {
+        self.security.withLockedValue { $0 = security }
+    }
+
+    package func use(_ access: AccessRules?) {
+        // Links that are up are not examined again without a reason.
+        if node.access != access { node.access = access }
+    }
+
     package func listen(at address: HostAddress) async throws -> HostAddress {
         try await listen(at: address, inheriting: InheritedListeners())
     }
 
     package func listen(at address: HostAddress, inheriting sockets: InheritedListeners) async throws -> HostAddress {
         let bound: SocketAddress
+        let security = security.withLockedValue { $0?.listener(at: address) }
         do throws(AstraNetError) {
-            bound = try await node.listen(host: address.host, port: address.port) { resolved in
+            bound = try await node.listen(at: NodeAddress(address), security: security) { resolved in
                 sockets.take(for: address, at: resolved)
             }
             listened.withLockedValue { $0.append(address) }
@@ -77,14 +103,15 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
                     ": another process listens there: choose another address under \(listenKey) or end it"
                 case .addressNotAvailable:
                     ": this machine does not have the address: choose another under \(listenKey) (0.0.0.0 is all)"
-                case .permissionDenied where (1..<1_024).contains(address.port):
+                case .permissionDenied where (1..<1_024).contains(address.port ?? 0):
                     ": ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port "
                         + "under \(listenKey)"
                 default: ""
                 }
             throw ListenError(description: error.message + wayOut)
         }
-        return HostAddress(host: address.host, port: bound.port ?? address.port)
+        guard case .tcp(let host, let port) = address else { return address }
+        return .tcp(host: host, port: bound.port ?? port)
     }
 
     package func duplicateListeners() async throws -> [(address: HostAddress, descriptor: Int32)] {
@@ -108,11 +135,20 @@ package struct AstraNetHostNetwork: ReplaceableNetwork {
     }
 
     package func keepJoined(_ address: HostAddress) async {
-        await node.keepJoined(host: address.host, port: address.port)
+        await node.keepJoined(NodeAddress(address), security: security.withLockedValue { $0?.join(address) })
     }
 
     package func shutdown() async {
         await node.shutdown()
+    }
+}
+
+extension NodeAddress {
+    package init(_ address: HostAddress) {
+        switch address {
+        case .tcp(let host, let port): self = .tcp(host: host, port: port)
+        case .unix(let path): self = .unix(path: path)
+        }
     }
 }
 
@@ -133,6 +169,7 @@ extension NodeConfiguration {
         maximumServicesPerLink = node.limits.services
         maximumBufferedPerLink = node.limits.buffer
         maximumBuffered = node.limits.totalBuffer
+        maximumBytesPerSecond = node.limits.bytesPerSecond
     }
 }
 

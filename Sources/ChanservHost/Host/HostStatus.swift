@@ -1,3 +1,5 @@
+internal import AstraNet
+internal import AstraNetTLS
 internal import Chanserv
 internal import Glibc
 internal import HostConfiguration
@@ -27,6 +29,10 @@ public struct HostStatus: Codable, Sendable, Hashable {
     public var plugins: [Plugin]
     /// The drop-ins in the order of their names; empty without `drop_in`.
     public var dropIns: [DropIn]
+    /// The certificates of listeners and joins; empty without TLS.
+    public var certificates: [Certificate]
+    /// Counts what the host refused on its links; `nil` if it has none.
+    public var linkRefusals: LinkRefusals?
     /// The plugin libraries in memory. None is ever unloaded.
     public var retained: Retained
     /// Counts reloads by their result.
@@ -45,10 +51,55 @@ public struct HostStatus: Codable, Sendable, Hashable {
         case requestsByGeneration = "requests_by_generation"
         case routes, plugins
         case dropIns = "drop_ins"
+        case certificates
+        case linkRefusals = "link_refusals"
         case retained, reloads
         case accessLog = "access_log"
         case lastReload = "last_reload"
         case stopping
+    }
+
+    /// A certificate that the host shows to peers.
+    public struct Certificate: Codable, Sendable, Hashable {
+        public enum Use: String, Codable, Sendable { case listen, join }
+
+        public var use: Use
+        /// The address of the listener or of the joined node.
+        public var address: String
+        public var file: String
+        /// Hexadecimal digits.
+        public var serial: String
+        /// The end of the validity, in seconds since 1970.
+        public var notAfter: Int64
+        /// `notAfter` as text: `2027-03-31T12:00:00Z`.
+        public var expiry: String
+        /// SHA-256 of the public key, in hexadecimal digits.
+        public var sha256: String
+
+        enum CodingKeys: String, CodingKey {
+            case use, address, file, serial
+            case notAfter = "not_after"
+            case expiry, sha256
+        }
+    }
+
+    /// Counts of what the host refused on its links since its start, see `MeshListing.Refused`.
+    public struct LinkRefusals: Codable, Sendable, Hashable {
+        public var links: Int
+        public var services: Int
+        public var streams: Int
+        public var overfull: Int
+        public var insecure: Int
+        public var forgedHosts: Int
+        public var forgedOps: Int
+        public var forbiddenServices: Int
+
+        enum CodingKeys: String, CodingKey {
+            case links, services, streams, overfull, insecure
+            case forgedHosts = "forged_hosts"
+            case forgedOps = "forged_ops"
+            case forbiddenServices = "forbidden_services"
+        }
     }
 
     public struct AccessLog: Codable, Sendable, Hashable {
@@ -182,6 +233,8 @@ public struct HostStatus: Codable, Sendable, Hashable {
         public var busy: Int
         public var withdrawn: Int
         public var draining: Int
+        public var denied: Int
+        public var quota: Int
     }
 
     public struct Plugin: Codable, Sendable, Hashable {
@@ -310,7 +363,8 @@ extension HostStatus.Route {
             state: state, withdrawnMilliseconds: remaining, requestsOpen: counters.requestsOpen,
             requestsTotal: counters.requestsTotal, requestsRefused: counters.requestsRefused,
             refused: HostStatus.Refused(
-                busy: counters.refused.busy, withdrawn: counters.refused.withdrawn, draining: counters.refused.draining),
+                busy: counters.refused.busy, withdrawn: counters.refused.withdrawn, draining: counters.refused.draining,
+                denied: counters.refused.denied, quota: counters.refused.quota),
             sourcesWaiting: counters.sourcesWaiting, sourcesOpen: counters.sourcesOpen,
             sourcesTotal: counters.sourcesTotal, frames: counters.frames, bytes: counters.bytes,
             failures: counters.failures, errorMass: counters.errorMass, instance: instance, deploy: deploy)
@@ -406,4 +460,21 @@ extension HostStatus.Worker {
 
 extension Duration {
     var wholeMilliseconds: Int { Int((self / .milliseconds(1)).rounded(.down)) }
+}
+
+extension HostStatus.Certificate {
+    init(_ certificate: CertificateSummary, _ use: Use, _ address: HostAddress) {
+        self.init(
+            use: use, address: address.description, file: certificate.file, serial: certificate.serialNumber,
+            notAfter: certificate.notAfter, expiry: certificate.expiry, sha256: certificate.keyFingerprint)
+    }
+}
+
+extension HostStatus.LinkRefusals {
+    init(_ refused: MeshListing.Refused) {
+        self.init(
+            links: refused.links, services: refused.services, streams: refused.streams, overfull: refused.overfull,
+            insecure: refused.insecure, forgedHosts: refused.forgedHosts, forgedOps: refused.forgedOps,
+            forbiddenServices: refused.forbiddenServices)
+    }
 }

@@ -145,13 +145,14 @@ public actor PluginHost {
         let network = makeNetwork(node, logger)
         self.network = network
         await routes.start(on: network.multiplexer, logger: logger)
+        try await applier.secure(network as? any SecurableNetwork, configuration)
         try await applier.start(configuration, logger: logger) { [weak self] in
             Task { await self?.reload(because: .folder) }
         }
         let opening = HostOpening(
             node: node, file: applier.file, network: network, threads: threads, logger: logger)
         (listening, control) = try await opening.open(for: self, inheriting: inheritance)
-        joins = node.join.map { address in Task { await network.keepJoined(address) } }
+        joins = node.join.map { options in Task { await network.keepJoined(options.address) } }
         readySince = .now
         var work = node.role == .router ? ["routing"] : []
         let served = await routes.planned.map(\.vAddr).joined(separator: ", ")
@@ -347,6 +348,7 @@ public actor PluginHost {
                 uptimeMilliseconds: readySince?.duration(to: .now).wholeMilliseconds ?? 0,
                 generation: routes.generation, requestsByGeneration: routes.requestsByGeneration,
                 routes: routes.routes, plugins: routes.plugins, dropIns: configured.dropIns,
+                certificates: configured.certificates, linkRefusals: network?.linkRefusals,
                 retained: HostStatus.Retained(
                     copies: tools.store.statistics.copies, bytes: tools.store.statistics.bytes),
                 reloads: history.counts, accessLog: accessLog.status, lastReload: history.lastReload,

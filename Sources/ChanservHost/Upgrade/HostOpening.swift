@@ -69,7 +69,8 @@ struct HostOpening: Sendable {
     private func listen(_ inherited: InheritedListeners) async -> (listening: [HostAddress], problems: [String]) {
         var listening: [HostAddress] = []
         var problems: [String] = []
-        for address in node.listen {
+        for options in node.listen {
+            let address = options.address
             do {
                 if let network = network as? any ReplaceableNetwork {
                     listening.append(try await network.listen(at: address, inheriting: inherited))
@@ -77,7 +78,7 @@ struct HostOpening: Sendable {
                     listening.append(try await network.listen(at: address))
                 }
             } catch {
-                let place = node.listenLocations[address] ?? ConfigurationLocation(file: file)
+                let place = options.location ?? ConfigurationLocation(file: file)
                 problems.append("\(place): \(error)")
             }
         }

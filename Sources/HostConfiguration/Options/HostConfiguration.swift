@@ -8,6 +8,8 @@ public struct HostConfiguration: Sendable, Hashable {
     public var node: Node
     /// The `log` section.
     public var log = Log()
+    /// The section `access`; `nil`, the default, allows everything.
+    public var access: AccessOptions?
     /// The entries of `plugins`, in the order of the file.
     public var plugins: [Plugin]
     /// The entries of `routes`, in the order of the file. No two have the same ``Route/vAddr``.
@@ -28,9 +30,9 @@ public struct HostConfiguration: Sendable, Hashable {
         public var name: String?
         /// The addresses to listen at (`listen`: one or a list). `127.0.0.1:5555` by default. Port 0 means any free
         /// port.
-        public var listen = [HostAddress(host: "127.0.0.1", port: 5555)]
+        public var listen = [ListenOptions(.tcp(host: "127.0.0.1", port: 5555))]
         /// The nodes to join (`join`: one or a list). None by default.
-        public var join: [HostAddress] = []
+        public var join: [JoinOptions] = []
         /// Appended to every service name after a dot (`environment`). None by default.
         public var environment: String?
         /// What the node does for other nodes (`role`). ``Role/peer`` by default.
@@ -43,8 +45,6 @@ public struct HostConfiguration: Sendable, Hashable {
         public var control: String?
         /// The position of ``control``.
         @NotCompared public var controlLocation: ConfigurationLocation? = nil
-        /// The positions of the addresses in ``listen``. The default address has none.
-        @NotCompared public var listenLocations: [HostAddress: ConfigurationLocation] = [:]
 
         public init() {}
     }

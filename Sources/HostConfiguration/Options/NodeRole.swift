@@ -27,6 +27,9 @@ extension HostConfiguration.Node {
         public var buffer = 256 << 20
         /// Maximum of these bytes for all links together (`total_buffer`). 1 GiB by default.
         public var totalBuffer = 1 << 30
+        /// Maximum bytes per second that are received from one link (`bytes_per_second`). `nil`, the default, is no
+        /// limit.
+        public var bytesPerSecond: Int?
 
         public init() {}
     }

@@ -15,6 +15,8 @@ public struct RouteOptions: Sendable, Hashable {
     public var limits = Limits()
     /// How a new version of the plugin is judged before the old one is destroyed (`deploy`).
     public var deploy = Deploy()
+    /// Who may call the route, and how often (`access`).
+    public var access = Access()
 
     public init() {}
 
@@ -28,6 +30,22 @@ public struct RouteOptions: Sendable, Hashable {
         /// Maximum sources of one request that are announced and not fetched (`unaccepted_sources`); further sources
         /// wait. 256 by default.
         public var unacceptedSources = 256
+
+        public init() {}
+    }
+
+    /// Who may call the route, and how often. A caller is an identity, or the peer address of a peer without one.
+    public struct Access: Sendable, Hashable {
+        /// The names of the identities that may call the route (`allow`). `nil`, the default, denies it to all if there
+        /// is a section `access`, and allows it to all otherwise.
+        public var allow: Set<String>?
+        /// Maximum requests of one caller per time (`rate`). `nil`, the default, is no limit.
+        public var rate: RequestRate?
+        /// Maximum requests of one caller at once, before the rate limits them (`burst`). `nil`, the default, is
+        /// ``RequestRate/perSecond``.
+        public var burst: Int?
+        /// Maximum open requests of one caller (`concurrent`). `nil`, the default, is no limit.
+        public var concurrent: Int?
 
         public init() {}
     }

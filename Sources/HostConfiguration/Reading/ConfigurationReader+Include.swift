@@ -72,7 +72,9 @@ extension ConfigurationReader {
         // A file with all keys commented out adds nothing.
         guard let root else { return nil }
         let elsewhere = Dictionary(
-            uniqueKeysWithValues: ["node", "log", "defaults", "include", "drop_in"].map { ($0, "in the main file") })
+            uniqueKeysWithValues: ["node", "log", "access", "defaults", "include", "drop_in"].map {
+                ($0, "in the main file")
+            })
         let entries = entries(root, "an included file", known: ["plugins", "routes"], elsewhere: elsewhere)
         return ConfigurationPart(folder: folder, plugins: entries["plugins"]?.value, routes: entries["routes"]?.value)
     }

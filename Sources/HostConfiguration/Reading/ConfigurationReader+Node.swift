@@ -16,32 +16,91 @@ extension ConfigurationReader {
             at: entry.value.location)
     }
 
-    /// Returns one address or a list of them, and the position of the first occurrence of each.
-    mutating func addresses(
-        _ node: YAMLNode, portZero: Bool
-    ) -> (addresses: [HostAddress], places: [HostAddress: ConfigurationLocation]) {
-        let nodes = if case .list(let elements) = node.content { elements } else { [node] }
+    /// Returns the entries of `node.listen`: one address or mapping, or a list of them.
+    mutating func listeners(_ node: YAMLNode) -> [ListenOptions] {
+        links(node, .listenKey, "a listener").map { link in
+            ListenOptions(link.address, tls: link.tls.flatMap { serverTLS($0) }, location: link.location)
+        }
+    }
+
+    /// Returns the entries of `node.join`: one address or mapping, or a list of them.
+    mutating func joins(_ node: YAMLNode) -> [JoinOptions] {
+        links(node, .joinKey, "a node to join").map { link in
+            var options = JoinOptions(link.address, location: link.location)
+            if let entry = link.tls {
+                var tls = ClientTLSOptions()
+                _ = section(entry.value, ConfigurationSchema.clientTLS, into: &tls)
+                options.tls = tls
+            }
+            return options
+        }
+    }
+
+    /// An entry of `node.listen` or `node.join`.
+    private struct Link {
+        var address: HostAddress
+        /// The key `tls` and its value.
+        var tls: YAMLEntry?
+        var location: ConfigurationLocation
+    }
+
+    private mutating func links(_ node: YAMLNode, _ purpose: HostAddress.Purpose, _ name: String) -> [Link] {
+        let elements = if case .list(let elements) = node.content { elements } else { [node] }
         var places: [HostAddress: ConfigurationLocation] = [:]
-        var result: [HostAddress] = []
-        for node in nodes {
-            if case .unusable = node.content { continue }
-            let address = attempt { () throws(ConfigurationError) in try node.address(portZero: portZero) }
-            guard let address else { continue }
-            if let first = places[address], address.port != 0 {
-                report("duplicate address \(address) (first: \(first.withinFile))", at: node.location)
+        var result: [Link] = []
+        for element in elements {
+            guard let link = link(element, purpose, name) else { continue }
+            if let first = places[link.address], link.address.port != 0 {
+                report("duplicate address \(link.address) (first: \(first.withinFile))", at: link.location)
                 continue
             }
-            if places[address] == nil { places[address] = node.location }
-            result.append(address)
+            if places[link.address] == nil { places[link.address] = link.location }
+            if case .unix = link.address, let tls = link.tls {
+                report("a Unix socket needs no TLS: remove 'tls'", at: tls.keyLocation)
+            }
+            result.append(link)
         }
-        return (result, places)
+        return result
+    }
+
+    private mutating func link(_ node: YAMLNode, _ purpose: HostAddress.Purpose, _ name: String) -> Link? {
+        var addressNode = node
+        var tls: YAMLEntry?
+        if case .mapping = node.content {
+            let entries = entries(node, name, known: ["address", "tls"])
+            tls = entries["tls"]
+            guard let entry = entries["address"] else {
+                report("\(name) needs the key 'address'", at: node.location)
+                return nil
+            }
+            addressNode = entry.value
+        }
+        if case .unusable = addressNode.content { return nil }
+        let folder = folder
+        let address = attempt { () throws(ConfigurationError) in
+            try addressNode.address(purpose, folder: folder)
+        }
+        return address.map { Link(address: $0, tls: tls, location: addressNode.location) }
+    }
+
+    /// Returns the TLS options of a listener; `nil` if a file is missing, which is reported.
+    private mutating func serverTLS(_ entry: YAMLEntry) -> ServerTLSOptions? {
+        let missing = ConfiguredFile(path: "", location: entry.keyLocation)
+        var options = ServerTLSOptions(certificate: missing, key: missing)
+        let problemsBefore = problems.count
+        let entries = section(entry.value, ConfigurationSchema.serverTLS, into: &options)
+        // Not after "expected a mapping": that error already says the same.
+        guard problems.count == problemsBefore || !entries.isEmpty else { return nil }
+        for key in ["certificate", "key"] where entries[key] == nil {
+            report("TLS of a listener needs the key \(quoted(key))", at: entry.keyLocation)
+        }
+        return options.certificate.path.isEmpty || options.key.path.isEmpty ? nil : options
     }
 }
 
 extension YAMLNode {
-    fileprivate func address(portZero: Bool) throws(ConfigurationError) -> HostAddress {
+    func address(_ purpose: HostAddress.Purpose, folder: String) throws(ConfigurationError) -> HostAddress {
         let expected = "an address such as 127.0.0.1:5555"
-        let purpose = portZero ? HostAddress.Purpose.listenKey : .joinKey
         if case .scalar(let scalar) = content, case .integer(let digits) = scalar.value, UInt16(digits) != nil {
             throw ConfigurationError(
                 "expected \(expected), found \(found): \(HostAddress.suggestion(port: digits, purpose))", at: location)
@@ -49,21 +108,24 @@ extension YAMLNode {
         let text = try string(expected)
         let address: HostAddress
         do {
-            address = try HostAddress(text, for: purpose)
+            address = try HostAddress(text, for: purpose, folder: folder)
         } catch {
             throw ConfigurationError("expected \(expected): \(error)", at: location)
         }
         return address
     }
 
-    /// Returns a name that is sent as a service name or as a part of one: 1 to 255 bytes of UTF-8 without control
-    /// characters.
-    func serviceName(_ expected: String) throws(ConfigurationError) -> String {
+    /// Returns a name that is sent as a service name or as a part of one: UTF-8 without control characters.
+    ///
+    /// - Parameter longest: the maximum length in bytes.
+    func serviceName(
+        _ expected: String, longest: Int = longestServiceName
+    ) throws(ConfigurationError) -> String {
         let name = try string(expected)
         guard !name.isEmpty else { throw ConfigurationError("expected \(expected), found an empty text", at: location) }
-        guard name.utf8.count <= longestServiceName else {
+        guard name.utf8.count <= longest else {
             throw ConfigurationError(
-                "\(quoted(name)) is longer than \(longestServiceName) bytes (it has \(name.utf8.count))", at: location)
+                "\(quoted(name)) is longer than \(longest) bytes (it has \(name.utf8.count))", at: location)
         }
         guard !name.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else {
             throw ConfigurationError("\(quoted(name)) has a control character in it", at: location)

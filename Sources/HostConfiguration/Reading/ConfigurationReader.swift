@@ -9,6 +9,12 @@ struct ConfigurationReader {
     var source = ConfigurationSource()
     /// The absolute folder that relative paths are resolved against: that of the file that is read.
     var folder: String
+    /// The addresses of `node.listen`; `nil` if they are wrong.
+    var listenAddresses: [HostAddress]?
+    /// Whether the file has the section `access`.
+    var hasAccess = false
+    /// The names of `access.identities`, also of invalid ones; `nil` if they are wrong as a whole.
+    var identityNames: [String]?
 
     init(problems: [ConfigurationError], folder: String) {
         self.problems = problems

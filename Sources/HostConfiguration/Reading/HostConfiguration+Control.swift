@@ -22,11 +22,6 @@ extension HostConfiguration {
     }
 }
 
-extension HostConfiguration.Node {
-    /// Maximum length of the path in bytes: the size of `sun_path` without the zero byte at its end.
-    package static let longestControlPath = 107
-}
-
 extension YAMLNode {
     /// Returns the value of a key; `nil` if this is not a mapping or has no such key.
     fileprivate func entry(_ key: String) -> YAMLNode? {
@@ -38,14 +33,14 @@ extension YAMLNode {
 extension ValueType<String> {
     /// A path that fits into the address of a Unix socket.
     static let socketPath = ValueType(
-        "path, at most \(HostConfiguration.Node.longestControlPath) bytes when absolute",
+        "path, at most \(HostAddress.longestSocketPath) bytes when absolute",
         parse: { (node, folder) throws(ConfigurationError) in
             let path = try node.path(relativeTo: folder)
             let count = path.systemBytes.count
-            guard count <= HostConfiguration.Node.longestControlPath else {
+            guard count <= HostAddress.longestSocketPath else {
                 throw ConfigurationError(
                     "the path of the control socket \(quoted(path)) has \(count) bytes, but at most "
-                        + "\(HostConfiguration.Node.longestControlPath) are allowed: choose a shorter one, such as "
+                        + "\(HostAddress.longestSocketPath) are allowed: choose a shorter one, such as "
                         + "/run/chanserv.sock", at: node.location)
             }
             return path

@@ -84,7 +84,7 @@ extension HostConfiguration {
         return configuration
     }
 
-    static let rootKeys = ["node", "log", "defaults", "include", "drop_in", "plugins", "routes"]
+    static let rootKeys = ["node", "log", "access", "defaults", "include", "drop_in", "plugins", "routes"]
 }
 
 extension ConfigurationReader {
@@ -94,9 +94,12 @@ extension ConfigurationReader {
     ) -> HostConfiguration {
         let entries = entries(root, "the configuration", known: HostConfiguration.rootKeys)
         var node = HostConfiguration.Node()
+        let problemsBefore = problems.count
         if let entry = entries["node"] { _ = section(entry.value, ConfigurationSchema.node, into: &node) }
+        if problems.count == problemsBefore { listenAddresses = node.listen.map(\.address) }
         var log = HostConfiguration.Log()
         if let entry = entries["log"] { _ = section(entry.value, ConfigurationSchema.log, into: &log) }
+        let access = entries["access"].map { accessOptions($0.value) }
         var defaults = (routes: RouteOptions(), plugins: IsolationOptions())
         if let entry = entries["defaults"] { _ = section(entry.value, ConfigurationSchema.defaults, into: &defaults) }
         let parts =
@@ -127,11 +130,14 @@ extension ConfigurationReader {
         }
         checkRole(node.role, entries["node"]?.value, routes)
         return HostConfiguration(
-            file: file, folder: folder, node: node, log: log, plugins: plugins, routes: routes, dropIn: dropIn,
+            file: file, folder: folder, node: node, log: log, access: access, plugins: plugins, routes: routes,
+            dropIn: dropIn,
             dropIns: dropIns, source: source,
-            warnings: warnings(
-                node, plugins, routes, dropIn,
-                at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file)))
+            warnings: ConfigurationErrors.sorted(
+                warnings(
+                    node, plugins, routes, dropIn,
+                    at: entries["routes"]?.keyLocation ?? ConfigurationLocation(file: file))
+                    + accessWarnings(access, node, routes, file: file)))
     }
 
     private func warnings(
@@ -146,7 +152,7 @@ extension ConfigurationReader {
         if routes.isEmpty, node.role != .router, dropIn == nil {
             warnings.append(ConfigurationError("there are no routes: nothing is served", at: routesLocation))
         }
-        return ConfigurationErrors.sorted(warnings)
+        return warnings
     }
 }
 

@@ -146,6 +146,8 @@ package enum ConfigurationReference {
     package static var tables: [(name: String, rows: [OptionRow])] {
         let nowhere = ConfigurationLocation(file: "")
         let empty = PluginConfiguration(YAMLNode(.mapping([]), at: nowhere), folder: "/")
+        let file = ConfiguredFile(path: "", location: nowhere)
+        let serverTLS = ServerTLSOptions(certificate: file, key: file)
         let plugin = HostConfiguration.Plugin(
             name: "", path: "", configuration: empty, location: nowhere, pathLocation: nowhere)
         let route = HostConfiguration.Route(
@@ -153,6 +155,11 @@ package enum ConfigurationReference {
             vAddrLocation: nowhere)
         return [
             ("node", ConfigurationSchema.node.options.flatMap { $0.rows(HostConfiguration.Node()) }),
+            ("tls of a listener", ConfigurationSchema.serverTLS.options.flatMap { $0.rows(serverTLS) }),
+            ("tls of a join", ConfigurationSchema.clientTLS.options.flatMap { $0.rows(ClientTLSOptions()) }),
+            ("access", ConfigurationSchema.access.options.flatMap { $0.rows(AccessOptions()) }),
+            ("identities", ConfigurationSchema.matcher.options.flatMap { $0.rows(AccessOptions.Matcher()) }),
+            ("announce", ConfigurationSchema.announce.options.flatMap { $0.rows(AccessOptions.Announce()) }),
             ("log", ConfigurationSchema.log.options.flatMap { $0.rows(HostConfiguration.Log()) }),
             ("defaults", ConfigurationSchema.routeOptions.flatMap { $0.rows(RouteOptions()) }),
             (

@@ -11,22 +11,21 @@ extension ConfigurationSchema {
                 "Shown beside the host's id, which is new at each start. Nodes with a direct link learn it. Names need "
                     + "not be unique."),
             ConfigurationOption(
-                "listen", type: "address, or a list", text: { text($0.listen) },
+                "listen", type: "address, mapping, or a list", text: { text($0.listen.map(text)) },
                 "one address or a list: [127.0.0.1:5555, \"[::1]:5555\"]; port 0 selects a free port",
-                "The host accepts links there. The log line `ready` has the selected port.",
+                "The host accepts links there. The log line `ready` has the selected port. A mapping has `address` and "
+                    + "`tls` ([TLS](#tls)).",
                 read: { reader, entry, node in
-                    let (addresses, places) = reader.addresses(entry.value, portZero: true)
-                    if addresses.isEmpty, case .list = entry.value.content {
+                    node.listen = reader.listeners(entry.value)
+                    if case .list(let elements) = entry.value.content, elements.isEmpty {
                         reader.report("expected at least one address to listen at", at: entry.value.location)
                     }
-                    node.listen = addresses
-                    node.listenLocations = places
                 }),
             ConfigurationOption(
-                "join", type: "address, or a list", text: { text($0.join) },
+                "join", type: "address, mapping, or a list", text: { text($0.join.map(text)) },
                 "nodes to link with, one or a list: router-1:10000",
-                "The host joins them again after a link is lost.",
-                read: { reader, entry, node in node.join = reader.addresses(entry.value, portZero: false).addresses }),
+                "The host joins them again after a link is lost. A mapping has `address` and `tls` ([TLS](#tls)).",
+                read: { reader, entry, node in node.join = reader.joins(entry.value) }),
             ConfigurationOption(
                 "role", \.role, .oneOf(("a", "role")),
                 "what the node does for other nodes: client, server, peer or router",
@@ -48,8 +47,8 @@ extension ConfigurationSchema {
         ],
         check: { _, entries, node in node.controlLocation = entries["control"]?.value.location })
 
-    private static func text(_ addresses: [HostAddress]) -> String {
-        addresses.isEmpty ? "none" : addresses.map(\.description).joined(separator: ", ")
+    private static func text(_ entries: [String]) -> String {
+        entries.isEmpty ? "none" : entries.joined(separator: ", ")
     }
 
     private static let nodeLimits = OptionSection<HostConfiguration.Node.Limits>(
@@ -71,6 +70,10 @@ extension ConfigurationSchema {
                 "At most `total_buffer`; if only `total_buffer` is set and is smaller than the default, it is used."),
             ConfigurationOption(
                 "total_buffer", \.totalBuffer, .size((1 << 20)...(1 << 40)), "the same for all links together"),
+            ConfigurationOption(
+                "bytes_per_second", \.bytesPerSecond, ValueType.size((1 << 10)...(1 << 40)).orNone,
+                "bytes per second that are received from a link, or none",
+                "The host reads more slowly then, and the peer waits."),
         ],
         check: { reader, entries, limits in
             guard limits.buffer > limits.totalBuffer else { return }

@@ -96,7 +96,7 @@ extension ConfigurationSchema {
 extension ValueType<String> {
     /// 64 hexadecimal digits in lower case. Reads the text of the scalar, because YAML takes a digest of decimal digits
     /// for an integer.
-    fileprivate static let sha256 = ValueType(
+    static let sha256 = ValueType(
         "64 hexadecimal digits",
         parse: { (node, _) throws(ConfigurationError) in
             let expected = "a SHA-256 of 64 hexadecimal digits"

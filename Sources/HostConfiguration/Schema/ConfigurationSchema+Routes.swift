@@ -37,6 +37,7 @@ extension ConfigurationSchema {
             "batch_size", \.batchSize, .size(1...(64 << 20)), "bytes of frames at which a batch is sent"),
         ConfigurationOption("limits", \.limits, routeLimits),
         ConfigurationOption("deploy", \.deploy, deploy),
+        ConfigurationOption("access", \.access, routeAccess),
     ]
 
     private static let timeouts = OptionSection<RouteOptions.Timeouts>(

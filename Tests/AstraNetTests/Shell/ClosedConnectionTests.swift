@@ -14,7 +14,7 @@ import Testing
         try await eventLoop.submit {}.get()
         let up = eventLoop.makePromise(of: LinkUp.self)
         let core = harness.node.core
-        let made = eventLoop.flatSubmit { core.makeLink(of: channel, isDialled: isDialled, up: up) }
+        let made = eventLoop.flatSubmit { core.makeLink(of: channel, origin: isDialled ? .dialled : .attached, up: up) }
         await #expect(throws: (any Error).self) { try await made.get() }
         await #expect(throws: (any Error).self) { _ = try await up.futureResult.get() }
         try await harness.end()

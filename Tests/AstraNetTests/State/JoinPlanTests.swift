@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct JoinPlanTests {
     private static let second: UInt64 = 1_000_000_000
-    private static let target = JoinPlan.Target(host: "mesh", port: 5)
+    private static let target = JoinPlan.Target(.tcp(host: "mesh", port: 5))
     private static let addresses = (1...9).map { try! SocketAddress(ipAddress: "127.0.0.\($0)", port: 5) }
     private static let hosts = (1...9).map { HostID(rawValue: $0) }
 
@@ -119,7 +119,7 @@ import Testing
     }
 
     @Test func `an address of two names is joined once and kept until both are removed`() {
-        let other = JoinPlan.Target(host: "also mesh", port: 5)
+        let other = JoinPlan.Target(.tcp(host: "also mesh", port: 5))
         var plan = Self.plan(addresses: 1)
         plan.add(other, now: 0)
         plan.lookedUp(other, [Self.addresses[0]], now: 0, jitter: 0)

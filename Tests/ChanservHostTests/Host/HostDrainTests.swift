@@ -30,8 +30,7 @@ import Testing
         try await two.host.start()
         let node = Node()
         for fixture in [one, two] {
-            let address = try HostAddress(#require(await fixture.host.status.listening.first))
-            try await node.join(host: address.host, port: address.port, deadline: .now + .seconds(20))
+            try await node.join(host: "127.0.0.1", port: try await fixture.port, deadline: .now + .seconds(20))
         }
         try await offers("stream", of: node, count: 2)
         let client = Client(multiplexer: AstraNetMultiplexer(node))

@@ -132,11 +132,18 @@ final class HostFixture: Sendable {
 
     // MARK: Requests
 
+    /// The port of the first listener of the host.
+    var port: Int {
+        get async throws {
+            let address = try #require(await host.status.listening.first)
+            return try #require(HostAddress(address).port)
+        }
+    }
+
     /// Starts a node that is linked with the host.
     func connect() async throws -> Node {
         let node = Node()
-        let address = try HostAddress(#require(await host.status.listening.first))
-        try await node.join(host: address.host, port: address.port, deadline: .now + .seconds(20))
+        try await node.join(host: "127.0.0.1", port: port, deadline: .now + .seconds(20))
         return node
     }
 

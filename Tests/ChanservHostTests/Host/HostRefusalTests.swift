@@ -154,7 +154,7 @@ import Testing
         try fixture.configure(plugins: "a: {path: a.so}\nspare: {path: a.so}")
         try await fixture.serving { client in
             let held = try await client.source("stream", "hold")
-            let port = try HostAddress(#require(await fixture.host.status.listening.first)).port
+            let port = try await fixture.port
             try fixture.configure(
                 plugins: "a: {path: a.so}\nspare: {path: a.so}", top: "node: {listen: \"127.0.0.1:\(port)\"}")
             let warnings = try await fixture.check()
@@ -171,7 +171,7 @@ import Testing
         try first.install("v1")
         try first.configure()
         try await first.serving { client in
-            let port = try HostAddress(#require(await first.host.status.listening.first)).port
+            let port = try await first.port
             let second = try HostFixture()
             try second.install("v1")
             try second.configure(top: "node: {listen: \"127.0.0.1:\(port)\"}")

@@ -17,7 +17,7 @@ import Testing
             #expect(status.routes.map(\.vaddr) == ["stream"])
             #expect(status.plugins.map(\.version) == ["v1"])
             #expect(status.retained.copies == (isolation == .host ? 1 : 0))
-            let port = try HostAddress(#require(status.listening.first)).port
+            let port = try await fixture.port
             #expect(port != 0)
             #expect(fixture.log.count(of: "info ready: listening on 127.0.0.1:\(port), serving stream") == 1)
         }

@@ -33,6 +33,12 @@ package final class Link: Sendable {
     package let pushGrants: BufferBudget
     /// `ip:port` of the peer; empty if the peer has no such address.
     let peerSocketAddress = NIOLockedValueBox("")
+    /// What the peer has proved, and what it may do.
+    private let identityBox = NIOLockedValueBox(LinkIdentity.unknown)
+    /// Secures the connection; `nil` for none.
+    let security: (any LinkSecurity)?
+    /// Where the connection was made.
+    let origin: LinkOrigin
     /// Name of the peer for people; `nil` if it sent none.
     let peerName = NIOLockedValueBox<String?>(nil)
     /// Time at which the connection began, on the clock of ``eventLoop`` in nanoseconds.
@@ -84,14 +90,17 @@ package final class Link: Sendable {
     }
 
     init(
-        id: ServiceRegistry.LinkID, node: NodeCore, channel: any Channel, isDialled: Bool, memory: SharedMemory?
+        id: ServiceRegistry.LinkID, node: NodeCore, channel: any Channel, origin: LinkOrigin, memory: SharedMemory?,
+        security: (any LinkSecurity)? = nil
     ) {
         self.id = id
         self.node = node
         self.channel = channel
         eventLoop = channel.eventLoop
         began = channel.eventLoop.now.uptimeNanoseconds
-        self.isDialled = isDialled
+        self.origin = origin
+        if case .dialled = origin { isDialled = true } else { isDialled = false }
+        self.security = security
         self.memory = memory
         deadlines = Deadlines(on: channel.eventLoop)
         tasks = node.executor.queue(of: channel.eventLoop)
@@ -230,6 +239,11 @@ package final class Link: Sendable {
         buffered.give(size)
     }
 
+    /// Applies changed access rules to the link.
+    func applyRules() {
+        eventLoop.execute { self.handler.value?.applyRules() }
+    }
+
     /// Closes the link and fails its streams with `reason`.
     package func close(_ reason: AstraNetError) {
         eventLoop.execute { self.handler.value?.close(reason) }
@@ -249,6 +263,15 @@ package final class Link: Sendable {
         knownPeer = peer
         isPeerKnown.store(true, ordering: .releasing)
     }
+
+    /// What the peer has proved, and what it may do. Set on the event loop.
+    package var identity: LinkIdentity {
+        get { identityBox.withLockedValue { $0 } }
+        set { identityBox.withLockedValue { $0 = newValue } }
+    }
+
+    /// Secures direct links to hosts behind the peer; `nil` if they are not secured.
+    var followSecurity: (any LinkSecurity)? { isDialled ? security?.forDirectLinks : nil }
 
     /// Returns whether this node and `host` both have the ability on this link. Abilities apply only to the peer
     /// (`docs/protocol.md` §2).
@@ -416,4 +439,14 @@ package struct LinkUp: Sendable {
     var peer: HostID
     /// Whether another link to this host existed already, so that this one will be closed.
     var isRetired: Bool
+}
+
+/// Where the connection of a link was made.
+package enum LinkOrigin: Sendable, Hashable {
+    /// This node opened the connection.
+    case dialled
+    /// A listener accepted the connection. Its address is as configured.
+    case accepted(listener: NodeAddress)
+    /// The caller of the library passed a connected socket.
+    case attached
 }

@@ -20,6 +20,8 @@ final class LinkForwarder {
     private var sweepThreshold = LinkForwarder.minimumSweepThreshold
 
     private static let minimumSweepThreshold = 64
+    /// The last identity of the link and its text.
+    private var textOf: (identity: LinkIdentity, text: String?) = (.unknown, nil)
 
     init(_ link: Link) {
         node = link.node
@@ -47,7 +49,15 @@ final class LinkForwarder {
             }
             return nil
         }
-        if op.header.command == .dial, target.isSilent.load(ordering: .relaxed), refuses(op, from: peer) { return nil }
+        if op.header.command == .dial {
+            if target.isSilent.load(ordering: .relaxed), refuses(op, from: peer) { return nil }
+            if let payload = DialBlock.replacingIdentity(in: op.payload, with: identityText) {
+                return forward(Op(header: op.header, payload: payload), to: target, after: &run, of: bytes)
+            }
+        } else if op.header.command == .service, !node.mayForward(announcementOf: String(buffer: op.payload), from: link) {
+            node.counters.forbiddenServices.add(1, ordering: .relaxed)
+            return nil
+        }
         if run.target === target, run.end == range.lowerBound {
             run.end = range.upperBound
             return nil
@@ -55,6 +65,23 @@ final class LinkForwarder {
         let failure = finish(&run, of: bytes)
         run = Run(target: target, start: range.lowerBound, end: range.upperBound)
         return failure
+    }
+
+    /// The identity of the peer as the DIALs that are forwarded contain it; `nil` if it has none.
+    private var identityText: String? {
+        let identity = link.identity
+        if identity !== textOf.identity {
+            textOf = (identity, RelayedIdentity.text(of: identity.credentials))
+        }
+        return textOf.text
+    }
+
+    /// Forwards an op that differs from the received one, behind the current run.
+    private func forward(_ op: Op, to target: Link, after run: inout Run, of bytes: ByteBuffer) -> AstraNetError? {
+        let failure = finish(&run, of: bytes)
+        var ops = ByteBuffer()
+        ops.writeOp(op)
+        return send(ops, to: target) ?? failure
     }
 
     /// Refuses a DIAL for a host that is silent while another host offers the service, so that the dialer tries that
@@ -79,6 +106,11 @@ final class LinkForwarder {
         run.target = nil
         // A slice keeps the whole read buffer in memory, so a small part of the buffer is copied.
         let ops = slice.readableBytes >= bytes.storageCapacity / 4 ? slice : ByteBuffer(copying: slice)
+        return send(ops, to: target)
+    }
+
+    /// - Returns: the error that must close the link; usually `nil`.
+    private func send(_ ops: ByteBuffer, to target: Link) -> AstraNetError? {
         switch target.forward(ops, from: link) {
         case .done: break
         case .full, .sourceIsFull: return refuse(ops, to: target)

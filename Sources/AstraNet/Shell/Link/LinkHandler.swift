@@ -35,6 +35,14 @@ package final class LinkHandler: ChannelInboundHandler {
     /// The first bytes of the connection, at most ``ForeignBytes/examined``.
     @exclusivity(unchecked) private var firstBytes: [UInt8] = []
     @exclusivity(unchecked) private var hasCheckedFirstBytes = false
+    /// What the connection has proved about the peer.
+    @exclusivity(unchecked) private var credentials = PeerCredentials()
+    /// Offers that the access rules do not allow, and whether each was sent to this node only. A reload may allow them.
+    @exclusivity(unchecked) private var withheld: [ServiceOffer: Bool] = [:]
+    /// Maximum number of offers in ``withheld``. Further ones are forgotten until the peer connects again.
+    private static let maximumWithheld = 1_024
+    /// The limit of the bytes that are read in a second; `nil` for none.
+    @exclusivity(unchecked) private var pace: ReadPace?
     /// Promise that succeeds when the link is up and fails if the link ends before that.
     private let up: EventLoopPromise<LinkUp>
 
@@ -51,6 +59,7 @@ package final class LinkHandler: ChannelInboundHandler {
         reader = LinkReader(link)
         writer = LinkWriter(link, streams)
         forwarder = LinkForwarder(link)
+        pace = node.configuration.maximumBytesPerSecond.map { ReadPace(bytesPerSecond: $0, now: link.now) }
     }
 
     /// Reason why the link no longer accepts ops; `nil` while it is open.
@@ -79,13 +88,14 @@ package final class LinkHandler: ChannelInboundHandler {
                 node.watchers.changed()
             }
             if sendsPing { sendToPeer(.ping) }
-        case .answerDiscover(let host):
-            node.answerDiscover(from: host, over: link)
+        case .answerDiscover(let host, let understandsTLS):
+            node.answerDiscover(from: host, over: link, understandsTLS: understandsTLS)
         case .follow(let host, let address):
             node.followed(host, to: address, over: link)
         case .addOffer(let offer, let isPrivate):
-            if !node.add(offer, from: link, isPrivate: isPrivate) { perform(machine.refusedOffer(name: offer.name)) }
+            add(offer, isPrivate: isPrivate)
         case .removeOffer(let offer):
+            withheld[offer] = nil
             node.remove(offer, from: link)
         case .logRefusedOffer(let name):
             log.warning("service ignored: too many services on one link", metadata: ["service": "\(name)"])
@@ -167,11 +177,16 @@ package final class LinkHandler: ChannelInboundHandler {
         if let name { log[metadataKey: "peer name"] = "\(name)" }
         link.peerName.withLockedValue { $0 = name }
         link.learned(peer)
-        let result = node.linkUp(link, peer: peer.host, seenAt: address)
-        if let result {
+        if let user = context?.userOfPeer, link.origin.verifiesUser { credentials.userID = user }
+        if case .accepted(let listener) = link.origin { credentials.listener = listener.description }
+        identify()
+        do throws(AstraNetError) {
+            let result = try node.linkUp(link, peer: peer.host, seenAt: address)
             up.succeed(LinkUp(link: link, peer: peer.host, isRetired: result == .retire(link.id)))
+            perform(machine.joined(refusal: nil, now: link.now))
+        } catch {
+            perform(machine.joined(refusal: error, now: link.now))
         }
-        perform(machine.joined(isAccepted: result != nil, now: link.now))
         // The connection was accepted just before this node stopped listening.
         if node.directory.isGoingAway { link.sendGoAway() }
     }
@@ -208,6 +223,34 @@ package final class LinkHandler: ChannelInboundHandler {
         up.fail(reason)
         node.joiner.linkDown(link, lost)
         reader.end()
+    }
+
+    // MARK: - Access
+
+    private func add(_ offer: ServiceOffer, isPrivate: Bool) {
+        switch node.add(offer, from: link, isPrivate: isPrivate, log) {
+        case .done: break
+        case .limitReached: perform(machine.refusedOffer(name: offer.name))
+        case .forbidden: if withheld.count < Self.maximumWithheld { withheld[offer] = isPrivate }
+        }
+    }
+
+    /// Determines what the peer may do by the current access rules.
+    private func identify() {
+        let identity = LinkIdentity(credentials, node.access)
+        link.identity = identity
+        machine.mayRelay = identity.mayRelay
+        if !identity.name.isEmpty { log[metadataKey: "identity"] = "\(identity.name)" }
+    }
+
+    /// Applies changed access rules: withdraws the offers that are not allowed any more, and adds those that are now.
+    func applyRules() {
+        guard machine.peer != nil, machine.isOpen else { return }
+        identify()
+        for (offer, isPrivate) in node.withdrawForbidden(of: link) { withheld[offer] = isPrivate }
+        let waiting = withheld
+        withheld = [:]
+        for (offer, isPrivate) in waiting { add(offer, isPrivate: isPrivate) }
     }
 
     // MARK: - Events from the node
@@ -322,7 +365,16 @@ package final class LinkHandler: ChannelInboundHandler {
         self.context = nil
     }
 
+    package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard let credentials = event as? PeerCredentials else { return context.fireUserInboundEventTriggered(event) }
+        self.credentials = credentials
+    }
+
     package func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if let error = error as? AstraNetError, error.code == .insecure {
+            node.counters.insecureConnections.add(1, ordering: .relaxed)
+            return perform(machine.peer == nil ? machine.reject(.insecure(error)) : machine.close(error))
+        }
         let failure = SocketNetwork.connectionFailure(error)
         perform(machine.connectionFailed(isReset: failure.isReset, reason: failure.reason))
     }
@@ -345,6 +397,7 @@ package final class LinkHandler: ChannelInboundHandler {
         guard machine.isOpen else { return }
         var bytes = unwrapInboundIn(data)
         machine.received(now: link.now)
+        if pace != nil { keepPace(bytes.readableBytes) }
         if link.isSilent.load(ordering: .relaxed) { node.directory.setSilent(link, false) }
         if !hasCheckedFirstBytes, let foreign = foreignBytes(in: bytes) { return perform(machine.reject(foreign)) }
         link.suppressFlushUntilReadEnds()
@@ -365,6 +418,25 @@ package final class LinkHandler: ChannelInboundHandler {
                 log.warning("protocol violation by the peer, closing the link", metadata: ["error": "\(error)"])
             }
             close(error)
+        }
+    }
+
+    /// Stops reading for a while if the peer sends more bytes than the limit allows.
+    private func keepPace(_ count: Int) {
+        guard let pause = pace?.received(count, now: link.now), let context else { return }
+        setReading(false, context)
+        link.eventLoop.scheduleTask(in: .nanoseconds(Int64(clamping: pause))) { [link] in
+            guard let handler = link.handler.value, let context = handler.context else { return }
+            handler.setReading(true, context)
+        }
+    }
+
+    private func setReading(_ isReading: Bool, _ context: ChannelHandlerContext) {
+        do {
+            try context.channel.syncOptions?.setOption(.autoRead, value: isReading)
+        } catch {
+            // Only a channel that is closing refuses the option, and it reads no more.
+            return
         }
     }
 
@@ -396,6 +468,8 @@ package final class LinkHandler: ChannelInboundHandler {
                 if let failure = forwarder.take(op, at: range, of: whole, from: peer, &run) { throw failure }
             case .link:
                 perform(machine.received(op, now: link.now))
+            case .forged:
+                node.forgedOp(of: op.header.source.host, from: link, log)
             case .none:
                 return
             }

@@ -139,7 +139,8 @@ package final class LinkStreams {
         guard table[key] == nil else { return }
         // Only nodes with this project's abilities send a dial block, so a dialer behind a router that sent one
         // understands ERR.
-        let understandsError = remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block != nil
+        let understandsError =
+            remote.host == peer.host ? peer.can(.refuse, with: remote.host) : block?.isOfDialer ?? false
         guard let listener = node.directory.listener(on: local.port, for: remote.host, over: link) else {
             return refuse(remote, local, "no listener at \(local)", understands: understandsError)
         }

@@ -154,11 +154,8 @@ public final class Listener: Sendable {
         if isWithdrawn { body() }
     }
 
-    /// Returns the reason to refuse a DIAL; `nil` if there is none.
-    ///
-    /// Its argument returns the address of the dialer on the mesh, and the `ip:port` of the link (`nil` if it has none).
-    /// It is a function because making the texts allocates memory, and few dials are refused.
-    public typealias DialRefusal = @Sendable (_ dialer: () -> (client: String, clientAddress: String?)) -> String?
+    /// Returns the reason to refuse the DIAL of a stream; `nil` if there is none. It must not change the stream.
+    public typealias DialRefusal = @Sendable (MeshStream) -> String?
 
     /// Calls `body` for each DIAL that is not accepted at once. The text that it returns refuses the DIAL before the
     /// SYN, so that the dialer tries another node.
@@ -170,11 +167,7 @@ public final class Listener: Sendable {
 
     /// Returns the reason to refuse a DIAL that is not accepted yet; `nil` if there is none.
     func refusal(of stream: MeshStream) -> String? {
-        let refusal = storage.withLockedValue { $0.refusal }
-        return refusal? {
-            let address = stream.peerSocketAddress
-            return (stream.remoteAddress.description, address.isEmpty ? nil : address)
-        }
+        storage.withLockedValue { $0.refusal }?(stream)
     }
 
     /// Accepts or refuses a new stream. Called on the event loop of the stream's link.

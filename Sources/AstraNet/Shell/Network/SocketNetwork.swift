@@ -63,10 +63,10 @@ package struct SocketNetwork: LinkNetwork {
         to address: SocketAddress, timeout: TimeAmount, on eventLoop: any EventLoop,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
-        Self.client(on: eventLoop, initializer)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .connectTimeout(timeout)
-            .connect(to: address)
+        let client = Self.client(on: eventLoop, initializer).connectTimeout(timeout)
+        // A Unix socket has no such option.
+        let isTCP = address.ipAddress != nil
+        return (isTCP ? client.channelOption(.tcpOption(.tcp_nodelay), value: 1) : client).connect(to: address)
     }
 
     private static func client(
@@ -86,10 +86,19 @@ package struct SocketNetwork: LinkNetwork {
         at address: SocketAddress, on group: any EventLoopGroup,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
-        Self.server(on: group, initializer)
+        let server = Self.server(on: group, isTCP: address.ipAddress != nil, initializer)
             .serverChannelOption(.backlog, value: Self.backlog)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .bind(to: address)
+        guard address.ipAddress == nil else {
+            return server.serverChannelOption(.socketOption(.so_reuseaddr), value: 1).bind(to: address)
+        }
+        return server.serverChannelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                // Linux gives the file the mode of the socket, so other users can never connect.
+                try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
+                    _ = fchmod($0, UnixSocketFile.mode)
+                }
+            }
+        }.bind(to: address)
     }
 
     /// Makes a channel of a socket that is bound and listens already. It accepts connections when its option `autoRead`
@@ -98,7 +107,8 @@ package struct SocketNetwork: LinkNetwork {
         _ descriptor: CInt, on group: any EventLoopGroup,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
-        let bootstrap = server(on: group, initializer).serverChannelOption(.autoRead, value: false)
+        let isTCP = SocketAddress(listening: descriptor)?.ipAddress != nil
+        let bootstrap = server(on: group, isTCP: isTCP, initializer).serverChannelOption(.autoRead, value: false)
         return bootstrap.withBoundSocket(descriptor).flatMapThrowing { channel in
             // NIO has set its default of 128.
             try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
@@ -109,10 +119,11 @@ package struct SocketNetwork: LinkNetwork {
     }
 
     private static func server(
-        on group: any EventLoopGroup, _ initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
+        on group: any EventLoopGroup, isTCP: Bool,
+        _ initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> ServerBootstrap {
-        ServerBootstrap(group: group)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+        let bootstrap = ServerBootstrap(group: group)
+        return (isTCP ? bootstrap.childChannelOption(.tcpOption(.tcp_nodelay), value: 1) : bootstrap)
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: readSize))
             .childChannelOption(.maxMessagesPerRead, value: 4)
             .childChannelOption(.writeBufferWaterMark, value: waterMark)
@@ -218,12 +229,19 @@ extension SocketAddress {
                 withUnsafePointer(to: storage) {
                     $0.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { $0.pointee }
                 })
+        case AF_UNIX:
+            self.init(
+                withUnsafePointer(to: storage) {
+                    $0.withMemoryRebound(to: sockaddr_un.self, capacity: 1) { $0.pointee }
+                })
         default: return nil
         }
     }
 
-    /// `ip:port` as Go prints it, for example `127.0.0.1:5555` or `[::1]:5555`; empty if the address has no IP address.
+    /// `ip:port` as Go prints it, for example `127.0.0.1:5555` or `[::1]:5555`, or `unix:/path`; empty for a socket
+    /// without a path.
     package var printed: String {
+        if let pathname { return pathname.isEmpty ? "" : "unix:\(pathname)" }
         guard let ipAddress, let port else { return "" }
         return HostPort(host: ipAddress, port: port).description
     }

@@ -175,6 +175,18 @@ extension MeshStream {
         }
     }
 
+    /// What the dialer has proved to this node, or to the router that forwarded the DIAL. Call it before
+    /// ``takeDial()``, which removes the router's statement.
+    package var callerIdentity: LinkIdentity {
+        let peer = link.identity
+        guard remoteAddress.host != link.peer?.host else { return peer }
+        // Only a router that the access rules name is believed.
+        guard let rules = peer.rules else { return .unknown }
+        let text = peer.mayRelay ? withStorage { $0.active?.state.dialContext?.block.identity } : nil
+        guard let text else { return LinkIdentity(PeerCredentials(), rules) }
+        return LinkIdentity(RelayedIdentity.credentials(in: text), rules)
+    }
+
     /// Returns the block of the peer's DIAL, and the deadline of the request; `nil` after the first call.
     package func takeDial() -> (block: DialBlock, deadline: ContinuousClock.Instant?)? {
         withStorage { storage in

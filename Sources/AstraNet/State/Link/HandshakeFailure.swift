@@ -4,6 +4,8 @@ enum HandshakeFailure: Hashable, Sendable {
     case foreign(ForeignBytes)
     /// The peer's HANDSHAKE cannot be decoded.
     case invalid(AstraNetError)
+    /// The connection could not be secured.
+    case insecure(AstraNetError)
     /// No HANDSHAKE arrived in time.
     case late(nanoseconds: UInt64)
 
@@ -16,7 +18,7 @@ enum HandshakeFailure: Hashable, Sendable {
             AstraNetError(
                 .protocolViolation,
                 "the \(isDialled ? "server there" : "peer") is not a chanserv node (\(bytes.phrase))")
-        case .invalid(let error):
+        case .invalid(let error), .insecure(let error):
             error
         case .late(let nanoseconds):
             Self.late(within: nanoseconds, isDialled: isDialled)
@@ -41,6 +43,8 @@ enum HandshakeFailure: Hashable, Sendable {
         return switch self {
         case .foreign(let bytes): "\(peer) is not a chanserv node (\(bytes.phrase)); connection closed"
         case .invalid(let error): "\(peer) sent an invalid handshake (\(error.message)); connection closed"
+        // The message names the peer.
+        case .insecure(let error): "\(error.message); connection closed"
         case .late(let nanoseconds):
             "\(peer) sent no handshake within \(TimeText.text(nanoseconds: nanoseconds)); connection closed"
         }

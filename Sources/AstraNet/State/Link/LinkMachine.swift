@@ -42,7 +42,8 @@ struct LinkMachine: Hashable, Sendable {
         case sendPong(to: Address, from: Address)
         /// Stores the shortest round trip in nanoseconds if there is a new one. Sends another PING if `sendsPing`.
         case notePong(roundTrip: UInt64?, sendsPing: Bool)
-        case answerDiscover(HostID)
+        /// - Parameter understandsTLS: whether the host can use addresses that need TLS.
+        case answerDiscover(HostID, understandsTLS: Bool)
         case follow(HostID, to: String)
         /// - Parameter isPrivate: whether the offer was addressed to this node only.
         case addOffer(ServiceOffer, isPrivate: Bool)
@@ -81,6 +82,8 @@ struct LinkMachine: Hashable, Sendable {
         case otherNode(LinkPeer)
         /// The link itself, which handles the op in ``LinkMachine/received(_:now:)``.
         case link
+        /// The op has another host as its source, which the access rules do not allow. It is dropped.
+        case forged
         /// The link takes no more ops.
         case none
     }
@@ -101,6 +104,8 @@ struct LinkMachine: Hashable, Sendable {
     static let nodeIsClosed = AstraNetError(.closed, "the node is closed")
 
     private let localHost: HostID
+    /// Whether the peer may send ops of other hosts, as routers do.
+    var mayRelay = true
     /// Whether this node dialled the connection.
     private let isDialled: Bool
     /// The maximum length of a service name, in bytes.
@@ -172,6 +177,8 @@ struct LinkMachine: Hashable, Sendable {
     func destination(of header: OpHeader) -> Destination {
         guard case .up(let peer) = phase else { return isOpen ? .link : .none }
         guard header.destination.host == localHost || header.destination.host == .peer else { return .otherNode(peer) }
+        // A PONG has the destination of the PING as its source.
+        guard mayRelay || header.source.host == peer.host || header.source.host == .peer else { return .forged }
         return header.command.isOfStreams ? .stream(peer) : .link
     }
 
@@ -194,7 +201,9 @@ struct LinkMachine: Hashable, Sendable {
         case .service, .noService:
             return receivedService(op, from: peer)
         case .discover:
-            return discovers.take(now: now) ? .answerDiscover(source.host) : .doNothing
+            guard discovers.take(now: now) else { return .doNothing }
+            return .answerDiscover(
+                source.host, understandsTLS: op.payload.readableBytesView.elementsEqual(SecureAddress.ability.utf8))
         case .follow:
             return .follow(source.host, to: String(buffer: op.payload.prefix(Self.maximumFollow)))
         case .rst:
@@ -300,11 +309,12 @@ struct LinkMachine: Hashable, Sendable {
         return .sendHandshake
     }
 
-    /// Handles the node's answer to ``Action/announceUp(_:seenAt:name:)``. The node does not accept the link if it is
-    /// closed.
-    mutating func joined(isAccepted: Bool, now: UInt64) -> Action {
+    /// Handles the node's answer to ``Action/announceUp(_:seenAt:name:)``.
+    ///
+    /// - Parameter refusal: the reason why the node does not accept the link; `nil` if it does.
+    mutating func joined(refusal: AstraNetError?, now: UInt64) -> Action {
         guard case .up = phase else { return .doNothing }
-        guard isAccepted else { return close(Self.nodeIsClosed) }
+        if let refusal { return close(refusal) }
         keepAlive.pinged(now: now)
         return .greet(sendsReads: memory.use == .reads)
     }

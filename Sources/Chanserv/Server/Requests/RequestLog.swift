@@ -23,6 +23,8 @@ package struct RequestSummary: Sendable, Hashable {
     package var client: String
     /// The `ip:port` of the client, or of the router through which it came; `nil` if the network has none.
     package var clientAddress: String?
+    /// The verified name of the client; empty if it has proved none.
+    package var identity: String
     package var result: Result
     /// The error, or the reason of the end; `nil` for `ok`.
     package var reason: String?
@@ -36,13 +38,14 @@ package struct RequestSummary: Sendable, Hashable {
     package var duration: Duration
 
     package init(
-        id: UInt64?, vAddr: String, client: String, clientAddress: String?, result: Result, reason: String?,
-        sources: Int = 0, frames: Int = 0, bytes: Int = 0, firstFrame: Duration? = nil, duration: Duration = .zero
+        id: UInt64?, vAddr: String, client: String, clientAddress: String?, identity: String = "", result: Result,
+        reason: String?, sources: Int = 0, frames: Int = 0, bytes: Int = 0, firstFrame: Duration? = nil, duration: Duration = .zero
     ) {
         self.id = id
         self.vAddr = vAddr
         self.client = client
         self.clientAddress = clientAddress
+        self.identity = identity
         self.result = result
         self.reason = reason
         self.sources = sources

@@ -17,6 +17,8 @@ package final class RequestScope: ConnectionDelegate {
     private let surroundings: NetworkEnvironment
     private let began: ContinuousClock.Instant
     private let ticket: ErrorMass.Ticket
+    /// The place of the request in the quota of its client; `nil` without a quota.
+    private let place: (any AdmissionPlace)?
     private let connection: any Connection
     private let storage: Mutex<Storage>
 
@@ -51,8 +53,9 @@ package final class RequestScope: ConnectionDelegate {
 
     init(
         _ connection: any Connection, of service: VirtualService, _ revision: VirtualService.Revision,
-        _ ticket: ErrorMass.Ticket
+        _ ticket: ErrorMass.Ticket, _ place: (any AdmissionPlace)? = nil
     ) {
+        self.place = place
         id = service.open.nextID()
         self.service = service
         self.connection = connection
@@ -502,6 +505,7 @@ package final class RequestScope: ConnectionDelegate {
         case nil: break
         }
         if settlement.isAnswered, service.open.log.isOn { service.open.log.record(summary) }
+        if settlement.isAnswered { place?.end() }
         // Last, so that a caller that waits for this finds the result counted.
         if settlement.isAnswered { service.open.answered(self, isHandlerFinished: settlement.isHandlerFinished) }
     }
@@ -549,7 +553,7 @@ package final class RequestScope: ConnectionDelegate {
                 }
             return RequestSummary(
                 id: id, vAddr: service.vAddr, client: connection.peerDescription,
-                clientAddress: context.knownPeerAddress,
+                clientAddress: context.knownPeerAddress, identity: context.identity,
                 result: result, reason: reason, sources: storage.state.sourcesTotal, frames: storage.frames,
                 bytes: storage.bytes, firstFrame: storage.firstFrame, duration: began.duration(to: surroundings.now()))
         }

@@ -34,10 +34,16 @@ extension PluginHost {
             problems.append(
                 "\(configuration.node.controlLocation ?? ConfigurationLocation(file: configurationFile)): \(problem)")
         }
+        var warnings = configuration.warnings.map(\.description)
+        do throws(ConfigurationErrors) {
+            warnings += try await host.applier.readCertificates(configuration.node).warnings
+        } catch {
+            problems += error.errors.map(\.description)
+        }
         do throws(ConfigurationError) { try await host.accessLog.check(of: configuration) } catch {
             problems.append(error.description)
         }
         guard problems.isEmpty else { throw HostError(.badConfiguration, problems) }
-        return configuration.warnings.map(\.description) + preparation.warnings
+        return warnings + preparation.warnings
     }
 }

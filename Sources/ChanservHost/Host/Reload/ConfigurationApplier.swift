@@ -1,3 +1,4 @@
+internal import AstraNet
 package import HostConfiguration
 internal import Logging
 internal import PluginRuntime
@@ -16,6 +17,10 @@ package actor ConfigurationApplier {
     private let accessLog: AccessLog
     private var logger: Logger
 
+    /// The network whose links are secured and restricted; `nil` if it has none.
+    private var network: (any SecurableNetwork)?
+    /// The certificates in use; `nil` before the start.
+    private(set) var security: HostSecurity?
     /// The configuration in force; `nil` before the start.
     package private(set) var configuration: HostConfiguration?
     /// The `node` section at the start. Except for `drain` it stays in force until a restart.
@@ -57,6 +62,45 @@ package actor ConfigurationApplier {
         return try await threads.run { () -> Result<HostConfiguration, ConfigurationErrors> in
             do throws(ConfigurationErrors) {
                 return .success(try body(file, owners))
+            } catch {
+                return .failure(error)
+            }
+        }.get()
+    }
+
+    // MARK: - Security
+
+    /// Reads the certificates of a configuration, and secures and restricts the links of the network. Called once, before
+    /// the network listens.
+    ///
+    /// - Throws: ``HostError`` with all errors of the files.
+    func secure(
+        _ network: (any SecurableNetwork)?, _ configuration: HostConfiguration
+    ) async throws(HostError) {
+        let isSecured = configuration.node.listen.contains { $0.tls != nil } || configuration.node.join.contains { $0.tls != nil }
+        if network == nil, isSecured || configuration.access != nil {
+            throw HostError(
+                .badConfiguration, ["\(file): the network of this program has neither TLS nor access rules"])
+        }
+        do throws(ConfigurationErrors) {
+            let files = try await readCertificates(configuration.node)
+            let security = HostSecurity(files)
+            warn(files.warnings)
+            network?.use(security)
+            network?.use(configuration.access.map { AccessRules($0) })
+            self.security = security
+            self.network = network
+        } catch {
+            throw HostError(.badConfiguration, error.errors.map(\.description))
+        }
+    }
+
+    /// Reads the certificates, keys and CAs of a configuration.
+    func readCertificates(_ node: HostConfiguration.Node) async throws(ConfigurationErrors) -> HostSecurity.Files {
+        // Reading blocks on the file system.
+        try await threads.run { () -> Result<HostSecurity.Files, ConfigurationErrors> in
+            do throws(ConfigurationErrors) {
+                return .success(try HostSecurity.read(node))
             } catch {
                 return .failure(error)
             }
@@ -131,6 +175,12 @@ package actor ConfigurationApplier {
         } catch {
             return refused(error.errors.map(\.description))
         }
+        let certificates: HostSecurity.Files
+        do throws(ConfigurationErrors) {
+            certificates = try await readCertificates(configuration.node)
+        } catch {
+            return refused(error.errors.map(\.description))
+        }
         var tools = tools
         tools.isTrial = isDryRun
         let preparation = await Preparation(
@@ -145,6 +195,8 @@ package actor ConfigurationApplier {
         } catch {
             return refused([error.description])
         }
+        let changedTLS = security?.changes(to: certificates) ?? []
+        let changesAccess = configuration.access != current.access
         let node = configuration.node.changesTakenOver(since: self.configuration?.node ?? startedNode)
         let applied = await apply(configuration, preparation, isForced: cause.isForced, dryRun: isDryRun)
         var outcome: ReloadOutcome
@@ -152,7 +204,8 @@ package actor ConfigurationApplier {
         case .refused(let refusal):
             outcome = refused(refusal.reasons)
         case .done:
-            let isSame = applied.routes.plan.isEmpty && node.isEmpty && !changesLog
+            let isSame =
+                applied.routes.plan.isEmpty && node.isEmpty && changedTLS.isEmpty && !changesLog && !changesAccess
             outcome = ReloadOutcome(isSame ? .unchanged : .changed, generation: routes.generation)
             outcome.changes = ReloadChanges(applied.routes.plan)
             outcome.rejected = Self.rejections(applied, configuration)
@@ -165,7 +218,7 @@ package actor ConfigurationApplier {
         let waiting = configuration.node.changesThatNeedARestart(since: startedNode)
         outcome.needRestart = waiting.map(\.key)
         outcome.warnings =
-            configuration.warnings.map(\.description) + preparation.warnings
+            configuration.warnings.map(\.description) + certificates.warnings + preparation.warnings
             + waiting.map { "\(file): \($0.warning)" }
             + (await routes.disabledRoutes).map {
                 "route '\($0)' stays drained: run 'chanserv enable \($0)' to serve it again"
@@ -173,8 +226,12 @@ package actor ConfigurationApplier {
         if outcome.result != .refused {
             outcome.changes.node = node
             if changesLog { outcome.changes.log = ["access"] }
+            if !changedTLS.isEmpty { outcome.changes.tls = changedTLS }
+            if changesAccess { outcome.changes.access = true }
             if !isDryRun {
                 self.configuration = configuration
+                security?.use(certificates)
+                network?.use(configuration.access.map { AccessRules($0) })
                 if changesLog { accessLog.use(newLog) }
             }
         }
@@ -248,9 +305,13 @@ package actor ConfigurationApplier {
 
     // MARK: - Status and end
 
-    /// The configured name of the host, and its drop-ins in the order of their names, see ``HostStatus``.
-    var status: (name: String?, dropIns: [HostStatus.DropIn]) {
-        (startedNode?.name, dropIns.entries.sorted { $0.key < $1.key }.map { HostStatus.DropIn($0.key, $0.value) })
+    /// The configured name of the host, its drop-ins in the order of their names, and its certificates, see
+    /// ``HostStatus``.
+    var status: (name: String?, dropIns: [HostStatus.DropIn], certificates: [HostStatus.Certificate]) {
+        (
+            startedNode?.name, dropIns.entries.sorted { $0.key < $1.key }.map { HostStatus.DropIn($0.key, $0.value) },
+            security?.certificates ?? []
+        )
     }
 
     /// The configured time for running requests when the host stops. 1 s before the start, because there are none.

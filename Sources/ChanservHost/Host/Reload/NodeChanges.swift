@@ -8,7 +8,7 @@ extension HostConfiguration.Node {
     /// - Parameter running: the `node` section at the start of the host.
     /// - Returns: each key, and one line with the value that is still in force.
     package func changesThatNeedARestart(since running: Self) -> [(key: String, warning: String)] {
-        changes(since: running).filter { !Self.reloadable.contains($0.key) }.map { change in
+        keepingTLS(of: running).changes(since: running).filter { !Self.reloadable.contains($0.key) }.map { change in
             let warning =
                 "node.\(change.key) is now \(change.value) in the file, but changing it needs a restart: "
                 + "it stays \(change.previous)"
@@ -20,7 +20,22 @@ extension HostConfiguration.Node {
     ///
     /// - Parameter running: the values that were in force before.
     func changesTakenOver(since running: Self) -> [String] {
-        changes(since: running).map(\.key).filter(Self.reloadable.contains)
+        keepingTLS(of: running).changes(since: running).map(\.key).filter(Self.reloadable.contains)
+    }
+
+    /// This section with the TLS options of `running` for addresses that have TLS in both: a reload applies these (see
+    /// ``HostSecurity``).
+    private func keepingTLS(of running: Self) -> Self {
+        var node = self
+        for (index, entry) in node.listen.enumerated() where entry.tls != nil {
+            let old = running.listen.first { $0.address == entry.address && $0.tls != nil }
+            if let old { node.listen[index].tls = old.tls }
+        }
+        for (index, entry) in node.join.enumerated() where entry.tls != nil {
+            let old = running.join.first { $0.address == entry.address && $0.tls != nil }
+            if let old { node.join[index].tls = old.tls }
+        }
+        return node
     }
 
     /// The keys that a running host applies.

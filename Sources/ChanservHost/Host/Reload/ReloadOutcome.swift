@@ -99,6 +99,11 @@ public struct ReloadChanges: Codable, Sendable, Hashable {
     public var node: [String] = []
     /// The changed keys of `log`; `nil` if there are none.
     public var log: [String]?
+    /// The listeners and joins with other certificates, keys or CAs, such as `listen 0.0.0.0:5556`; `nil` if there are
+    /// none.
+    public var tls: [String]?
+    /// Whether the section `access` has changed; `nil` if not.
+    public var access: Bool?
 
     package init() {}
 
@@ -126,7 +131,11 @@ extension ReloadChanges: CustomStringConvertible {
             }
         }
         let lists = [
-            ("changed", node.map { "node.\($0)" } + (log ?? []).map { "log.\($0)" }), ("added", added),
+            (
+                "changed",
+                node.map { "node.\($0)" } + (log ?? []).map { "log.\($0)" } + (access == true ? ["access"] : [])
+                    + (tls ?? []).map { "TLS of \($0)" }
+            ), ("added", added),
             ("updated", updated), ("repointed", repointed),
             ("removed", removed), ("created", created), ("restarted", restarted), ("retired", retired),
         ]

@@ -286,8 +286,9 @@ package actor RouteSet {
     /// Gives the service of a route its options. A repointed one forgets its failures, which belong to the previous
     /// instance.
     private func update(_ route: RunningRoute, isRepointed: Bool) {
+        route.admission.use(route.planned.options.access)
         route.service.update(
-            configuration: Server.Configuration(route.planned.options, log: route.log),
+            configuration: Server.Configuration(route.planned.options, log: route.log, route.admission),
             handler: table.handler(for: route.id, options: route.planned.options), ignoresFailures: isRepointed)
     }
 

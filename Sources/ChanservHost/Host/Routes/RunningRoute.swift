@@ -9,6 +9,7 @@ package struct RunningRoute: Sendable {
     var planned: PlannedRoute<RouteOptions>
     package let service: VirtualService
     let log: RouteLog
+    let admission: RouteAdmission
 
     /// Binds a route. Requests are served by `instance` from now on, also before the next generation is published.
     ///
@@ -18,9 +19,10 @@ package struct RunningRoute: Sendable {
         on multiplexer: any Multiplexer, logger: Logger
     ) throws {
         log = RouteLog(planned.vAddr, logger: logger)
+        admission = RouteAdmission(planned.vAddr, planned.options.access)
         table.prepare(id, instance)
         let server = Server(
-            multiplexer: multiplexer, configuration: Server.Configuration(planned.options, log: log),
+            multiplexer: multiplexer, configuration: Server.Configuration(planned.options, log: log, admission),
             open: table.open)
         do {
             service = try server.serve(planned.vAddr, handler: table.handler(for: id, options: planned.options))
@@ -43,8 +45,10 @@ package struct RunningRoute: Sendable {
 
 extension Server.Configuration {
     /// Creates the server's configuration from the options of a route. Failures go to the log.
-    init(_ options: RouteOptions, log: RouteLog) {
+    init(_ options: RouteOptions, log: RouteLog, _ admission: RouteAdmission) {
         self.init()
+        // Most routes are for all, and then no request pays for the question.
+        self.admission = options.access == RouteOptions.Access() ? nil : admission
         maxErrorMass = options.errorMass.limit ?? 0
         errorPause = options.errorMass.pause
         maxErrorPause = options.errorMass.maxPause

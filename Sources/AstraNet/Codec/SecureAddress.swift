@@ -1,0 +1,7 @@
+/// How a node tells an address at which it accepts links over TLS (`docs/protocol.md` §3).
+enum SecureAddress {
+    /// The payload of a DISCOVER whose sender can use such addresses.
+    static let ability = "tls"
+    /// The beginning of the payload of FOLLOW, before `ip:port`.
+    static let prefix = "tls:"
+}

@@ -1,0 +1,23 @@
+/// The names of sources, which servers bind for one client each (`docs/protocol.md` §5): a UUID of version 4 in lower case.
+enum SourceName {
+    private static let form = Array("xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx".utf8)
+
+    /// Whether `name` has the form of such a name, without or with the suffix of the environment.
+    static func matches(_ name: String, environmentSuffix suffix: String) -> Bool {
+        let bytes = Array(name.utf8.prefix(form.count + suffix.utf8.count + 1))
+        guard bytes.count == form.count || bytes.count == form.count + suffix.utf8.count && name.hasSuffix(suffix) else {
+            return false
+        }
+        return zip(bytes, form).allSatisfy { byte, place in
+            switch place {
+            case UInt8(ascii: "x"): isHexDigit(byte)
+            case UInt8(ascii: "y"): "89ab".utf8.contains(byte)
+            default: byte == place
+            }
+        }
+    }
+
+    private static func isHexDigit(_ byte: UInt8) -> Bool {
+        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
+    }
+}

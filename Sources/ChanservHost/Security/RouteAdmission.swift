@@ -1,0 +1,76 @@
+internal import AstraNet
+internal import Chanserv
+internal import HostConfiguration
+internal import NIOConcurrencyHelpers
+internal import Synchronization
+
+/// Decides who may call a route and how often: the options `access` of the route.
+///
+/// It stays while the route is bound. A reload changes its options and keeps the counts.
+final class RouteAdmission: RequestAdmission {
+    private struct State {
+        /// The names of the identities that may call the route; `nil` for everyone.
+        var allowed: Set<String>?
+        /// The requests of all callers; `nil` without a quota.
+        var table: QuotaTable?
+    }
+
+    private let vAddr: String
+    private let state: NIOLockedValueBox<State>
+
+    init(_ vAddr: String, _ access: RouteOptions.Access) {
+        self.vAddr = vAddr
+        state = NIOLockedValueBox(State(allowed: access.allow, table: RequestQuota(access).map { QuotaTable($0) }))
+    }
+
+    /// Uses other options from now on.
+    func use(_ access: RouteOptions.Access) {
+        let quota = RequestQuota(access)
+        state.withLockedValue { state in
+            state.allowed = access.allow
+            if let quota {
+                if state.table == nil { state.table = QuotaTable(quota) } else { state.table?.use(quota) }
+            } else {
+                state.table = nil
+            }
+        }
+    }
+
+    func isAllowed(_ caller: Caller) -> Bool {
+        state.withLockedValue { $0.allowed.map { AccessRules.allows($0, caller.names) } ?? true }
+    }
+
+    func admit(_ caller: Caller, from address: String, now: ContinuousClock.Instant) -> Admission {
+        // The port of a client is new for each connection.
+        let key = caller.identity.isEmpty ? (HostPort(address)?.host ?? address) : caller.identity
+        switch state.withLockedValue({ $0.table?.take(key, now: now) }) {
+        case nil: return .admitted(place: nil)
+        case .admitted: return .admitted(place: Place(key, of: self))
+        case .busy(let time):
+            // Rounded up, so that a client that waits this long is not refused again.
+            let milliseconds = Int((time / .milliseconds(1)).rounded(.up))
+            return .refused("busy: you have sent too many requests to \(vAddr); retry after \(milliseconds) ms")
+        case .tooManyConcurrent:
+            return .refused("busy: you have too many open requests to \(vAddr); retry when one has ended")
+        }
+    }
+
+    /// The place of a request of one caller.
+    private final class Place: AdmissionPlace {
+        private let key: String
+        private let admission: RouteAdmission
+        private let hasEnded = Atomic<Bool>(false)
+
+        init(_ key: String, of admission: RouteAdmission) {
+            self.key = key
+            self.admission = admission
+        }
+
+        deinit { end() }
+
+        func end() {
+            guard !hasEnded.exchange(true, ordering: .relaxed) else { return }
+            admission.state.withLockedValue { $0.table?.release(key) }
+        }
+    }
+}
