@@ -6,6 +6,7 @@ import Testing
     /// The documents whose commands are run.
     enum Tested: String, CaseIterable, CustomTestStringConvertible {
         case readme = "README.md"
+        case certificates = "docs/certificates.md"
         case clients = "docs/clients.md"
         case operations = "docs/operations.md"
         case plugins = "docs/plugins.md"
@@ -17,7 +18,7 @@ import Testing
         /// The programs that the commands need besides `chanserv` and the tools of every system.
         private var programs: [String] {
             switch self {
-            case .clients, .operations: []
+            case .certificates, .clients, .operations: []
             case .readme, .plugins: ["cc"]
             case .pluginsInSwift: ["swift"]
             case .protocol: ["python3"]
