@@ -353,7 +353,7 @@ extension DialBlock {
     /// claims. Keeps the other entries, also those of unknown types.
     ///
     /// - Returns: `nil` if the payload can be forwarded as it is.
-    static func replacingIdentity(in payload: ByteBuffer, with identity: String?) -> ByteBuffer? {
+    package static func replacingIdentity(in payload: ByteBuffer, with identity: String?) -> ByteBuffer? {
         // A receiver ignores a payload that is not a block of this version.
         let isBlock = payload.readableBytesView.first == version
         guard isBlock || payload.readableBytes == 0 else { return nil }
