@@ -273,7 +273,9 @@ package final class NodeCore: Sendable {
 
     /// Whether a router may forward an announcement of `name` to one host: a name that the peer may announce, or that of
     /// a source.
-    func mayForward(announcementOf name: String, from link: Link) -> Bool {
+    func mayForward(announcementOf name: @autoclosure () -> String, from link: Link) -> Bool {
+        guard link.identity.rules != nil else { return true }
+        let name = name()
         let offer = ServiceOffer(name: name, address: Address(host: .peer, port: 0), isRelayed: false)
         return mayAnnounce(offer, link) || SourceName.matches(name, environmentSuffix: "")
     }
