@@ -363,13 +363,17 @@ extension DialBlock {
         }
         // The client knows the server of a pushed source.
         let identity = isSource ? nil : identity
-        guard claims || identity != nil else { return nil }
-        var block = ByteBuffer(integer: version)
-        _ = forEachEntry(of: payload) { type, entry in
-            if type != EntryType.identity { block.writeBytes(entry) }
+        guard claims || identity != nil || !malformed.isEmpty else { return nil }
+        var block = ByteBuffer()
+        // The receiver would ignore a malformed block. With the identity behind the cut entry it could become valid.
+        if malformed.isEmpty {
+            block.writeInteger(version)
+            _ = forEachEntry(of: payload) { type, entry in
+                if type != EntryType.identity { block.writeBytes(entry) }
+            }
+        } else if identity != nil {
+            block.writeInteger(version)
         }
-        // The receiver ignores a block that ends with this.
-        block.writeBytes(malformed)
         if let identity {
             block.writeInteger(EntryType.identity)
             block.writeInteger(UInt16(identity.utf8.count))
