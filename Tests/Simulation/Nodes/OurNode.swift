@@ -21,7 +21,8 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
     var hostID: HostID { node.id }
     var bound: [String: UInt32] { listeners.mapValues(\.address.port).merging(ports.bound) { $1 } }
 
-    init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
+    /// - Parameter access: the access rules of a guarded seed. With them, all connections have an identity.
+    init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet, access: AccessRules? = nil) {
         let world = internet.world
         self.world = world
         network = SimulatedNetwork(internet: internet, host: host)
@@ -37,18 +38,20 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
             surroundings: world.surroundings(host, incarnation: incarnation, network: network))
         ports = NamedPorts(node)
         self.plan = (host, incarnation)
+        node.access = access
+        let security = access.map { _ in SimulatedSecurity() }
         let node = node
         // Every second node listens on all addresses and must learn its own address from its peers.
         let ip = host % 2 == 0 ? Internet.ip(of: host) : "0.0.0.0"
         run {
             do {
-                _ = try await node.listen(host: ip, port: Internet.port)
+                _ = try await node.listen(at: .tcp(host: ip, port: Internet.port), security: security)
             } catch {
                 world.broken("n\(host) cannot listen: \(error)")
             }
         }
         for name in plan.joins {
-            run { await node.keepJoined(host: name, port: Internet.port) }
+            run { await node.keepJoined(.tcp(host: name, port: Internet.port), security: security) }
         }
     }
 
@@ -166,6 +169,11 @@ final class OurStream: SimulatedStream, @unchecked Sendable {
     func close() { stream.close() }
 
     var isPeerClosed: Bool { stream.isPeerClosed }
+
+    var caller: SimulatedCaller? {
+        let identity = stream.callerIdentity
+        return SimulatedCaller(identity: identity.name, isNamed: !identity.identities.isEmpty)
+    }
 }
 
 /// Writes the log of a node to the trace.

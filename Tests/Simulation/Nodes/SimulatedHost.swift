@@ -9,6 +9,8 @@ protocol SimulatedStream: AnyObject, Sendable {
     func close()
     /// Whether the peer takes no more bytes.
     var isPeerClosed: Bool { get }
+    /// What the node knows about the caller; `nil` if it does not check callers.
+    var caller: SimulatedCaller? { get }
 }
 
 /// A node of either kind, from start to crash.

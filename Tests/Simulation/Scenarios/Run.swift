@@ -123,6 +123,8 @@ struct Run {
     /// Waits until no posts and no resources are left.
     private static func awaitRest(_ mesh: Mesh) {
         let world = mesh.world
+        mesh.adversary?.rest()
+        if let problem = Invariants(mesh: mesh).uncounted() { world.broken(problem) }
         let end = world.now + 120 * World.second
         var problem: String?
         repeat {

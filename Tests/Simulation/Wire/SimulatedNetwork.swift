@@ -80,6 +80,9 @@ final class ChannelEndpoint: ChannelOutboundHandler, Endpoint {
     private let connection: Connection
     private let side: Int
 
+    /// The number of the host at the other end.
+    var peerHost: Int { connection.hosts[1 - side] }
+
     private init(_ connection: Connection, side: Int, channel: EmbeddedChannel) {
         self.connection = connection
         self.side = side
