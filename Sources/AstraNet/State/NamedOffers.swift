@@ -89,9 +89,12 @@ package struct NamedOffers: Sendable {
             link: route.link, offer: ServiceOffer(name: name, address: entry.address, isRelayed: route.isRelayed))
     }
 
-    /// Whether an offer can be reached over a link that is not in `leaving`.
-    func hasWay(except leaving: Set<ServiceRegistry.LinkID>) -> Bool {
-        leaving.isEmpty || entries.contains { $0.routes.contains { !leaving.contains($0.link) } }
+    /// Whether an offer of a host, or of any host if it is `nil`, can be reached over a link that is not in `leaving`.
+    func hasWay(from host: HostID?, except leaving: Set<ServiceRegistry.LinkID>) -> Bool {
+        if host == nil, leaving.isEmpty { return true }
+        return entries.contains { entry in
+            (host == nil || entry.address.host == host) && entry.routes.contains { !leaving.contains($0.link) }
+        }
     }
 
     func address(at position: Int) -> Address { entries[position].address }

@@ -220,7 +220,9 @@ package struct ServiceRegistry: Sendable {
     }
 
     /// Whether a node offers `name`.
-    package func hasOffer(of name: String) -> Bool { offers[name]?.hasWay(except: leaving) ?? false }
+    package func hasOffer(of name: String, from host: HostID? = nil) -> Bool {
+        offers[name]?.hasWay(from: host, except: leaving) ?? false
+    }
 
     /// Returns the offers of `name`, each host and port once. A direct offer wins over a relayed one of the same
     /// address (`docs/protocol.md` §3).

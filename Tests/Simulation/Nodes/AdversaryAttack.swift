@@ -88,7 +88,7 @@ struct AdversaryAttack {
 
     private mutating func announce() {
         guard let link = pickLink() else { return }
-        let name = random.chance(70) ? pickOffer()?.name ?? "service-0" : random.pick(["secret", sourceName()])
+        let name = random.chance(70) ? pickOffer()?.name ?? "service-0" : random.chance(50) ? "secret" : random.sourceName()
         let host = random.chance(80) ? link.claimed : pickHost() ?? adversary.id
         let source = Address(host: host, port: adversary.takePort())
         let isPrivate = adversary.isRouter(link.target) && random.chance(50)
@@ -96,17 +96,6 @@ struct AdversaryAttack {
             return link.send(WireOp(.service, to: .linkPeer, from: source, text: name))
         }
         link.send(WireOp(.service, to: Address(host: receiver, port: 0), from: source, text: name))
-    }
-
-    /// A name with the form of those that servers announce to one client.
-    private mutating func sourceName() -> String {
-        let digits = String(random.next() | 1 << 63, radix: 16) + String(random.next() | 1 << 63, radix: 16)
-        var name = ""
-        for (place, digit) in digits.enumerated() {
-            if [8, 12, 16, 20].contains(place) { name += "-" }
-            name.append(place == 12 ? "4" : place == 16 ? "8" : digit)
-        }
-        return name
     }
 
     private mutating func withdraw() {

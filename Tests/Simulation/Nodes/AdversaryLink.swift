@@ -33,6 +33,7 @@ final class AdversaryLink: Endpoint {
 
     func send(_ op: WireOp) {
         guard isOpen else { return }
+        adversary.sends(op)
         var bytes = ByteBuffer()
         op.write(to: &bytes)
         connection.write(bytes, from: side)

@@ -168,6 +168,8 @@ final class OurStream: SimulatedStream, @unchecked Sendable {
 
     func close() { stream.close() }
 
+    func fail(_ message: String) { stream.fail(message) }
+
     var isPeerClosed: Bool { stream.isPeerClosed }
 
     var caller: SimulatedCaller? {

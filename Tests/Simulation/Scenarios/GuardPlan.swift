@@ -10,6 +10,7 @@ struct GuardPlan {
     let routers: Set<Int>
     /// Whether a router is Go-like. Callers behind such a router have proved nothing.
     let hasGoLikeRouter: Bool
+    let goLikeServers: Set<Int>
     /// The hosts, besides routers, that may announce each name.
     let announcers: [String: Set<Int>]
     /// The hosts that the adversary joins. All are of this library: a Go node has no access rules, so it must not be
@@ -26,9 +27,6 @@ struct GuardPlan {
         case nothingAllowed
     }
 
-    /// The prefix of the names of sources that Go-like servers announce to all nodes.
-    static let goLikeSources = "source-"
-
     static func identity(of host: Int) -> String { "test:n\(host)" }
 
     /// Returns the access rules of each node.
@@ -41,8 +39,8 @@ struct GuardPlan {
                 pattern: name,
                 names: restriction == .noAnnouncement(of: name) ? [] : names(hosts.union(routers)))
         }
-        announce.append(AccessRules.Announce(pattern: "*", names: names(routers)))
-        announce.append(AccessRules.Announce(pattern: Self.goLikeSources + "*", names: names(everyone)))
+        // A Go-like server announces the random names of its sources to all nodes.
+        announce.append(AccessRules.Announce(pattern: "*", names: names(routers.union(goLikeServers))))
         return AccessRules(
             identities: everyone.sorted().filter { restriction != .noIdentity(of: $0) }.map {
                 AccessRules.Identity(name: "n\($0)", matchers: [AccessRules.Matcher(uri: Self.identity(of: $0))])
@@ -87,6 +85,7 @@ extension GuardPlan {
         guard !ours.isEmpty else { return nil }
         adversary = kinds.count
         routers = Set(kinds.indices.filter { kinds[$0].role == .router })
+        goLikeServers = Set(kinds.indices.filter { !kinds[$0].isOurs && kinds[$0].role != .client })
         hasGoLikeRouter = kinds.contains(.goLike(.router))
         var announcers: [String: Set<Int>] = [:]
         for name in plan.services + plan.answers {

@@ -40,11 +40,11 @@ struct Invariants {
         mesh.requests.losesClientsSilently && offer.isRelayed && offer.name.utf8.count == Self.sourceNameLength
     }
 
-    /// Whether the offer is of the adversary, for one client only, and with the form of a source's name. A router cannot
-    /// know whether the client expects it, and no client dials it.
+    /// Whether the offer is of the adversary and has the form of a source's name. A node cannot know whether one of its
+    /// requests expects the name. It dials such a name only at the host that has sent it.
     private func isIgnored(_ offer: Offer) -> Bool {
-        mesh.world.hostiles.id != nil && offer.isRelayed && offer.name.utf8.count == Self.sourceNameLength
-            && !mesh.nodes.contains { $0?.hostID == offer.address.host }
+        mesh.world.hostiles.id != nil && offer.name.utf8.count == Self.sourceNameLength
+            && mesh.adversary?.mayUse(offer.address.host) == true
     }
 
     /// Length of a UUID in bytes.

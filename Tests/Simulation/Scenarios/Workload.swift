@@ -131,7 +131,7 @@ final class Workload: @unchecked Sendable {
 
     func serve(_ stream: any SimulatedStream) {
         let caller = guardPlan == nil ? nil : stream.caller
-        if let caller, guardPlan?.allows(caller) == false { return stream.close() }
+        if let caller, guardPlan?.allows(caller) == false { return stream.fail("not allowed") }
         world.task {
             do {
                 try await self.answer(stream, caller)

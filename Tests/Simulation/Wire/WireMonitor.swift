@@ -64,7 +64,7 @@ final class WireMonitor {
                 if op.command == .handshake, identities[side] == nil { readHandshake(op, side) }
                 continue
             }
-            if !isHostile(op, side) { look(at: op, sentBy: side) }
+            if !isHostile(op, sentBy: side) { look(at: op, sentBy: side) }
         }
     }
 
@@ -73,7 +73,7 @@ final class WireMonitor {
         while let op = receivedDecoders[side].next() {
             if let hostileSide, op.command != .handshake {
                 if side != hostileSide { count(op, from: hostileSide) }
-            } else if !isHostile(op, 1 - side) {
+            } else if !isHostile(op, sentBy: 1 - side) {
                 look(at: op, deliveredTo: side)
             }
         }
@@ -81,11 +81,12 @@ final class WireMonitor {
 
     // MARK: - The adversary
 
-    /// Whether the adversary may have made the op, or receives it. The host of a claimed id itself keeps the rules.
-    private func isHostile(_ op: WireOp, _ side: Int) -> Bool {
-        world.hostiles.id != nil && op.command != .handshake && op.source.host != identities[side]?.host
-            && world.hostiles.concern(op, on: hosts)
-            || world.hostiles.id == op.destination.host
+    /// Whether the adversary may have made the op behind one of the two hosts, or may receive it there.
+    private func isHostile(_ op: WireOp, sentBy side: Int) -> Bool {
+        guard world.hostiles.id != nil, identities[side] != nil else { return false }
+        return [op.source.host, op.destination.host].contains { host in
+            !identities.contains { $0?.host == host } && hosts.contains { world.hostiles.uses(host, at: $0) }
+        }
     }
 
     private func count(_ op: WireOp, from side: Int) {

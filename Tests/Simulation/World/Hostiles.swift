@@ -9,12 +9,6 @@ struct Hostiles {
     /// The host ids of others that the adversary has claimed, by the host that it has told them.
     var claimed: [Int: Set<HostID>] = [:]
 
-    /// Whether a host may have the op from the adversary, or sends it to the adversary.
-    ///
-    /// - Parameter hosts: the two hosts of the wire.
-    func concern(_ op: WireOp, on hosts: [Int]) -> Bool {
-        guard let id else { return false }
-        let ids = [op.source.host, op.destination.host]
-        return ids.contains(id) || hosts.contains { claimed[$0].map { !$0.isDisjoint(with: ids) } ?? false }
-    }
+    /// Whether the adversary may have told a host that it has this host id.
+    func uses(_ id: HostID, at host: Int) -> Bool { id == self.id || claimed[host]?.contains(id) ?? false }
 }
