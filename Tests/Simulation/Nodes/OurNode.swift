@@ -21,8 +21,13 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
     var hostID: HostID { node.id }
     var bound: [String: UInt32] { listeners.mapValues(\.address.port).merging(ports.bound) { $1 } }
 
-    /// - Parameter access: the access rules of a guarded seed. With them, all connections have an identity.
-    init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet, access: AccessRules? = nil) {
+    /// - Parameters:
+    ///   - access: the access rules of a guarded seed.
+    ///   - security: secures all connections; `nil` for none.
+    init(
+        _ plan: HostPlan, host: Int, incarnation: Int, internet: Internet, access: AccessRules? = nil,
+        security: SimulatedSecurity? = nil
+    ) {
         let world = internet.world
         self.world = world
         network = SimulatedNetwork(internet: internet, host: host)
@@ -39,7 +44,6 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
         ports = NamedPorts(node)
         self.plan = (host, incarnation)
         node.access = access
-        let security = access.map { _ in SimulatedSecurity() }
         let node = node
         // Every second node listens on all addresses and must learn its own address from its peers.
         let ip = host % 2 == 0 ? Internet.ip(of: host) : "0.0.0.0"

@@ -8,6 +8,8 @@ struct GuardPlan {
     /// The number of hosts of the plan. It is the number of the adversary too.
     let adversary: Int
     let routers: Set<Int>
+    /// Whether nodes of this library secure their connections. If not, the network itself proves the identities.
+    let hasSecurity: Bool
     /// Whether a router is Go-like. Callers behind such a router have proved nothing.
     let hasGoLikeRouter: Bool
     let goLikeServers: Set<Int>
@@ -104,6 +106,7 @@ extension GuardPlan {
         var targets = ours.filter { kinds[$0].role == .router || random.chance(200 / max(4, ours.count)) }
         if targets.isEmpty { targets = [random.pick(ours)] }
         self.targets = targets
+        hasSecurity = random.chance(70)
     }
 
     /// Draws the attacks and the changes of rules.

@@ -55,7 +55,8 @@ final class Mesh: @unchecked Sendable {
         let node: any SimulatedNode =
             hostPlan.kind.isOurs
             ? OurNode(
-                hostPlan, host: host, incarnation: incarnations[host], internet: internet, access: access(of: host))
+                hostPlan, host: host, incarnation: incarnations[host], internet: internet, access: access(of: host),
+                security: plan.guardPlan?.hasSecurity == true ? SimulatedSecurity() : nil)
             : GoLikeNode(hostPlan, host: host, incarnation: incarnations[host], internet: internet)
         world.note("n\(host) starts as \(hostPlan.kind), host \(node.hostID), joins \(hostPlan.joins)")
         nodes[host] = node
