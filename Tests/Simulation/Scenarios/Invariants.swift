@@ -47,6 +47,19 @@ struct Invariants {
             && mesh.adversary?.mayUse(offer.address.host) == true
     }
 
+    /// The offers that a node still knows although its access rules allow them no more. Names of sources are allowed.
+    func forbiddenOffers(of host: Int, _ restriction: GuardPlan.Restriction) -> [String] {
+        let offers = mesh.ours(host)?.services.filter { $0.name.utf8.count != Self.sourceNameLength } ?? []
+        return offers.filter { offer in
+            switch restriction {
+            case .noAnnouncement(let name): offer.name == name
+            case .noRelay: offer.isRelayed
+            case .noIdentity(let other): !offer.isRelayed && offer.address.host == mesh.nodes[other]?.hostID
+            case .nothingAllowed: true
+            }
+        }.map(\.name)
+    }
+
     /// Length of a UUID in bytes.
     private static let sourceNameLength = 36
 

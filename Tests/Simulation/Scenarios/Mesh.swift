@@ -74,7 +74,26 @@ final class Mesh: @unchecked Sendable {
     /// Changes the access rules of a host, as a reload does; `nil` restores them.
     private func restrict(_ host: Int, _ restriction: GuardPlan.Restriction?) {
         restrictions[host] = restriction
-        ours(host)?.access = access(of: host)
+        guard let node = ours(host) else { return }
+        node.access = access(of: host)
+        // The links apply the rules on their event loops.
+        world.after(World.millisecond) {
+            guard let restriction, self.restrictions[host] == restriction, self.ours(host) === node else { return }
+            let known = Invariants(mesh: self).forbiddenOffers(of: host, restriction)
+            if !known.isEmpty { self.world.broken("n\(host) knows \(known) in spite of \(restriction)") }
+        }
+    }
+
+    /// The refusals of nodes that have crashed.
+    private var counted = 0
+
+    /// Ops that the nodes of this library have refused because of their access rules.
+    var refusedOps: Int {
+        nodes.indices.reduce(counted) { $0 + (ours($1).map(Self.refusals) ?? 0) }
+    }
+
+    private static func refusals(_ node: Node) -> Int {
+        node.refused.forgedOps + node.refused.forbiddenServices + node.refused.forgedHosts
     }
 
     private func cut(_ connection: Connection) {
@@ -86,6 +105,7 @@ final class Mesh: @unchecked Sendable {
     private func crash(_ host: Int) {
         guard let node = nodes[host] else { return }
         for connection in internet.connections(of: host) { cut(connection) }
+        counted += ours(host).map(Self.refusals) ?? 0
         nodes[host] = nil
         for post in posts[host] { post.cancel() }
         posts[host] = []

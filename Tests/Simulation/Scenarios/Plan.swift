@@ -20,7 +20,8 @@ struct Plan {
     /// End of faults and random requests, in nanoseconds. After it everything must converge.
     static let quietAt = 15 * World.second
 
-    init(seed: UInt64) {
+    /// - Parameter isGuarded: whether the seed is guarded in any case. By default a part of the seeds is.
+    init(seed: UInt64, isGuarded: Bool = false) {
         self.seed = seed
         var random = SeededRandom(seed, 5)
         let size = random.pick(0...99)
@@ -73,7 +74,7 @@ struct Plan {
         self.events = (events + Event.drawn(hosts: count, answers: answers, &requests)).sorted { $0.at < $1.at }
         // As above: seeds that are not guarded stay as they were.
         var guarding = SeededRandom(seed, 25)
-        guard guarding.chance(Self.guardedShare), let guardPlan = GuardPlan(self, &guarding) else { return }
+        guard guarding.chance(Self.guardedShare) || isGuarded, let guardPlan = GuardPlan(self, &guarding) else { return }
         self.guardPlan = guardPlan
         self.events = (self.events + guardPlan.drawnEvents(self, &guarding)).sorted { $0.at < $1.at }
     }

@@ -26,7 +26,6 @@ final class WireMonitor {
 
     /// Numbers of ops of the adversary by the reason why they are refused.
     struct HostileOps {
-        var all = 0
         /// Ops of other hosts than the one that the adversary claims to be.
         var forged = 0
         /// SERVICE ops with the claimed host as their source.
@@ -91,7 +90,7 @@ final class WireMonitor {
 
     private func count(_ op: WireOp, from side: Int) {
         guard hasHandshake[1 - side], let claimed = identities[side]?.host else { return }
-        hostile.all += 1
+        world.hostiles.received += 1
         let destination = op.destination.host
         guard destination.rawValue == 0 || destination == identities[1 - side]?.host else { return }
         if op.source.host != claimed {

@@ -8,6 +8,8 @@ struct Hostiles {
     var id: HostID?
     /// The host ids of others that the adversary has claimed, by the host that it has told them.
     var claimed: [Int: Set<HostID>] = [:]
+    /// The number of ops that have arrived from the adversary.
+    var received = 0
 
     /// Whether the adversary may have told a host that it has this host id.
     func uses(_ id: HostID, at host: Int) -> Bool { id == self.id || claimed[host]?.contains(id) ?? false }
