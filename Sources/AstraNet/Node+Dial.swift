@@ -39,10 +39,10 @@ extension Node {
         while true {
             guard
                 let (link, offer, isOnly) = try core.directory.pickOffer(
-                    of: fullName, from: request.peer?.remoteAddress.host, bucket: request.bucket, except: failed)
+                    of: fullName, from: request.peer?.hostLink, bucket: request.bucket, except: failed)
             else {
                 // All offers have failed. If they are gone in the meantime, wait for a new one.
-                if let failure, core.directory.hasOffer(of: fullName, from: request.peer?.remoteAddress.host) {
+                if let failure, core.directory.hasOffer(of: fullName, from: request.peer?.hostLink) {
                     throw failure
                 }
                 do {
@@ -79,7 +79,7 @@ extension Node {
                         stream,
                         others: {
                             core.directory.hasOffer(
-                                of: fullName, from: request.peer?.remoteAddress.host,
+                                of: fullName, from: request.peer?.hostLink,
                                 except: failed.union([offer.address]))
                         },
                         deadline: deadline)
@@ -141,7 +141,7 @@ extension Node {
         try request.validate()
         guard
             let (link, offer, _) = try core.directory.pickOffer(
-                of: core.configuration.fullName(name), from: request.peer?.remoteAddress.host, bucket: request.bucket,
+                of: core.configuration.fullName(name), from: request.peer?.hostLink, bucket: request.bucket,
                 except: [])
         else { return nil }
         guard link.reserveStreamSlot() else {

@@ -57,6 +57,12 @@ struct LinkTable {
         peers.host(of: link).flatMap { peers.link(to: $0) } ?? link
     }
 
+    /// Returns the path over which names that a stream receives may be dialled. It has no link if the one of the stream
+    /// is lost.
+    func path(of hostLink: HostLink) -> NamePath {
+        NamePath(host: hostLink.host, links: Set(peers.host(of: hostLink.link).map(peers.links(to:)) ?? []))
+    }
+
     // MARK: - Changes
 
     mutating func takeID() -> LinkID {

@@ -20,7 +20,7 @@ package final class MeshDirectory: Sendable {
         /// Returns the result of a wait for an offer of `name`; `nil` while the wait continues.
         func waitResult(for name: String, from hostLink: HostLink?) -> Result<Void, AstraNetError>? {
             if isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
-            if offers.hasOffer(of: name, from: hostLink?.host) { return .success(()) }
+            if offers.hasOffer(of: name, over: hostLink.map(links.path(of:))) { return .success(()) }
             if let hostLink, links[hostLink.link] == nil { return .failure(MeshDirectory.hostLinkLost) }
             return nil
         }
@@ -302,14 +302,20 @@ package final class MeshDirectory: Sendable {
         state.withLockedValue { $0.offers.offers(of: link.id) }
     }
 
-    /// Returns whether `host`, or any host if it is `nil`, offers `name` now.
-    func hasOffer(of name: String, from host: HostID?) -> Bool {
-        state.withLockedValue { $0.offers.hasOffer(of: name, from: host) }
+    /// Returns whether a node offers `name` now.
+    ///
+    /// - Parameter hostLink: the only path that counts; `nil` for any.
+    func hasOffer(of name: String, from hostLink: HostLink?) -> Bool {
+        state.withLockedValue { $0.offers.hasOffer(of: name, over: hostLink.map($0.links.path(of:))) }
     }
 
-    /// Returns whether `host`, or any host if it is `nil`, offers `name` at another address than those of `failed`.
-    func hasOffer(of name: String, from host: HostID?, except failed: Set<Address>) -> Bool {
-        state.withLockedValue { $0.offers.hasOffer(of: name, from: host, except: failed) }
+    /// Returns whether `name` is offered at another address than those of `failed`.
+    ///
+    /// - Parameter hostLink: the only path that counts; `nil` for any.
+    func hasOffer(of name: String, from hostLink: HostLink?, except failed: Set<Address>) -> Bool {
+        state.withLockedValue {
+            $0.offers.hasOffer(of: name, over: hostLink.map($0.links.path(of:)), except: failed)
+        }
     }
 
     /// Returns whether a host that is not silent offers the service at `address` too.
@@ -320,13 +326,13 @@ package final class MeshDirectory: Sendable {
     /// Picks an offer of `name` without waiting.
     ///
     /// - Parameters:
-    ///   - host: the only host whose offers may be picked; `nil` for any host.
+    ///   - hostLink: the path over which the name was received, whose offers alone may be picked; `nil` for any.
     ///   - bucket: the bucket that selects the offer; `nil` for a random one.
     ///   - refused: the addresses that have already refused this dial. They are not picked.
     /// - Returns: the offer with its link, and whether no other offer remains to be tried; `nil` if there is no offer.
     /// - Throws: ``AstraNetError`` with code `closed`.
     func pickOffer(
-        of name: String, from host: HostID?, bucket: String?, except refused: Set<Address>
+        of name: String, from hostLink: HostLink?, bucket: String?, except refused: Set<Address>
     ) throws(AstraNetError) -> RemoteOffers.Pick? {
         let draw = surroundings.random()
         let now = now
@@ -334,7 +340,8 @@ package final class MeshDirectory: Sendable {
             guard !state.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
             return .success(
                 state.offers.pick(
-                    name, from: host, bucket: bucket, draw: draw, except: refused, state.links, now: now))
+                    name, over: hostLink.map(state.links.path(of:)), bucket: bucket, draw: draw, except: refused,
+                    state.links, now: now))
         }
         return try result.get()
     }
@@ -388,8 +395,8 @@ package final class MeshDirectory: Sendable {
 
     /// Waits until a node offers `name`. Returns at once if one does.
     ///
-    /// - Parameter hostLink: the path to the only host whose offer counts. Its loss ends the wait with `linkLost`. `nil`
-    ///   for any host.
+    /// - Parameter hostLink: the path whose offers alone count. Its loss ends the wait with `linkLost`. `nil`
+    ///   for any offer.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
     func waitForOffer(of name: String, from hostLink: HostLink?, deadline: ContinuousClock.Instant) async throws {
         let instant = surroundings.deadline(deadline, on: timers)

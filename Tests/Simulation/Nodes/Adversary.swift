@@ -30,6 +30,8 @@ final class Adversary: @unchecked Sendable {
 
     /// The streams of which it has sent DIAL or DATA. If it claims several ids, a router may forward them to itself.
     private var own: Set<Ends> = []
+    /// The addresses that it has announced.
+    private var ownAddresses: Set<Address> = []
 
     private struct Ends: Hashable {
         var source: Address
@@ -53,8 +55,10 @@ final class Adversary: @unchecked Sendable {
 
     var addressText: String { "\(Internet.ip(of: plan.adversary)):\(Internet.port)" }
 
-    /// Whether it has this host id, or that of no node that is up.
-    func mayUse(_ host: HostID) -> Bool { host == id || kind(host) == nil }
+    /// Whether a node may know an offer with this host id from it.
+    func mayUse(_ host: HostID) -> Bool {
+        host == id || kind(host) == nil || world.hostiles.claimed.values.contains { $0.contains(host) }
+    }
 
     func isOurs(_ host: HostID) -> Bool { kind(host)?.isOurs ?? false }
 
@@ -155,6 +159,7 @@ final class Adversary: @unchecked Sendable {
     /// Records what it sends.
     func sends(_ op: WireOp) {
         if op.command == .dial || op.command == .data { own.insert(Ends(source: op.source, destination: op.destination)) }
+        if op.command == .service { ownAddresses.insert(op.source) }
     }
 
     func take(_ op: WireOp, from link: AdversaryLink) {
@@ -164,9 +169,13 @@ final class Adversary: @unchecked Sendable {
         switch op.command {
         case .service:
             let offer = GoLikeNode.Offer(name: op.text, address: op.source)
-            guard !offers.contains(offer) else { return }
+            guard !offers.contains(offer), !ownAddresses.contains(op.source) else { return }
             offers.append(offer)
             if offers.count > Self.maximumKnown { offers.removeFirst() }
+            // A client that waits for the name of a source dials it soon.
+            if offer.name.utf8.count == 36, !isResting, random.chance(50) {
+                AdversaryAttack(self, seed: random.next()).takeOver(offer)
+            }
         case .dial, .data:
             guard !own.contains(Ends(source: op.source, destination: op.destination)) else { return }
             world.broken("an op reached the adversary at n\(link.target), which claims \(link.claimed): \(op)")

@@ -24,6 +24,21 @@ struct AdversaryAttack {
         attack.connect(as: host, to: target)
     }
 
+    /// Announces the name of a source of another host to all hosts that it knows, also at the same address if it claims
+    /// the id of that host at a router.
+    func takeOver(_ offer: GoLikeNode.Offer) {
+        var attack = self
+        for link in adversary.links where link.isUp && adversary.isRouter(link.target) {
+            let port = link.claimed == offer.address.host ? offer.address.port : adversary.takePort()
+            for host in adversary.hosts.suffix(20) where adversary.isOurs(host) && attack.random.chance(70) {
+                link.send(
+                    WireOp(
+                        .service, to: Address(host: host, port: 0), from: Address(host: link.claimed, port: port),
+                        text: offer.name))
+            }
+        }
+    }
+
     private mutating func run(_ kind: Attack.Kind) {
         switch kind {
         case .announce: for _ in 0..<random.pick(1...5) { announce() }
