@@ -74,7 +74,7 @@ public final class TLSClient: LinkSecurity {
         var identity: LoadedIdentity?
         switch (settings.certificate, settings.key) {
         case (let certificate?, let key?):
-            let loaded = try LoadedIdentity(certificate: certificate, key: key)
+            let loaded = try LoadedIdentity(certificate: certificate, key: key, isServer: false)
             configuration.certificateChain = loaded.chain.map { .certificate($0) }
             configuration.privateKey = .privateKey(loaded.key)
             identity = loaded

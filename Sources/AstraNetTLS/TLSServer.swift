@@ -36,7 +36,7 @@ public final class TLSServer: LinkSecurity {
 
     /// Reads and checks the files. Blocks on the file system: not for event loops.
     public static func load(_ settings: TLSServerSettings) throws(TLSFileError) -> Loaded {
-        let identity = try LoadedIdentity(certificate: settings.certificate, key: settings.key)
+        let identity = try LoadedIdentity(certificate: settings.certificate, key: settings.key, isServer: true)
         var authorities: LoadedAuthorities?
         if let file = settings.clientCA { authorities = try LoadedAuthorities(file: file) }
         var configuration = TLSConfiguration.makeServerConfiguration(
@@ -85,6 +85,8 @@ extension TLSConfiguration {
             case .tls13: .tlsv13
             }
         renegotiationSupport = .none
+        // A link that closes has sent everything, or has failed. A peer that does not answer must not delay the end.
+        shutdownTimeout = .milliseconds(200)
         applicationProtocols = ["chanserv"]
     }
 
