@@ -43,6 +43,7 @@ let package = Package(
         .library(name: "ChanservLoad", type: .dynamic, targets: ["ChanservLoad"]),
         .library(name: "ChanservSQLite", type: .dynamic, targets: ["ChanservSQLite"]),
         .library(name: "ChanservTicker", type: .dynamic, targets: ["ChanservTicker"]),
+        .library(name: "ChanservWhoami", type: .dynamic, targets: ["ChanservWhoami"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -113,6 +114,9 @@ let package = Package(
         .target(
             name: "ChanservTicker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
             swiftSettings: strict),
+        .target(
+            name: "ChanservWhoami", dependencies: ["CChanservPlugin", "CPluginSupport"], path: "Plugins/Whoami",
+            publicHeadersPath: ".", cSettings: strictC),
 
         // The host and its command line.
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
@@ -187,11 +191,14 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "AstraNetTests",
-            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
+            dependencies: [
+                "AstraNet", "AstraNetTLS", "Chanserv", "ChanservAstraNet", "TestSupport", logging, nioConcurrency,
+                nioCore, nioPosix,
+            ],
             exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(
             name: "AstraNetTLSTests",
-            dependencies: ["AstraNet", "AstraNetTLS", "TestSupport", asn1, crypto, nioCore, nioPosix, x509],
+            dependencies: ["AstraNet", "AstraNetTLS", "TestSupport", asn1, crypto, logging, nioCore, nioPosix, x509],
             swiftSettings: strict),
         .testTarget(
             name: "ChanservTests",
@@ -225,8 +232,8 @@ let package = Package(
         .testTarget(
             name: "EndToEndTests",
             dependencies: [
-                "AstraNet", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "ChanservHost", "TestSupport",
-                nioCore,
+                "AstraNet", "AstraNetTLS", "CProcess", "Chanserv", "ChanservAstraNet", "ChanservCLI", "ChanservHost",
+                "TestSupport", nioConcurrency, nioCore,
             ],
             exclude: ["Plugins", "Namespaces"], swiftSettings: strict),
         // Whole meshes of real nodes under a virtual clock, run by scripts/simulate.

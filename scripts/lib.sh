@@ -59,6 +59,14 @@ need_libraries() {
     if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
 }
 
+# Makes sure that the programs that tests use as peers are there. Installs missing Debian packages.
+need_test_tools() {
+    local missing=()
+    command -v openssl >/dev/null || missing+=(openssl)
+    command -v stunnel >/dev/null || missing+=(stunnel4)
+    if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
+}
+
 # Makes sure that the tools of scripts/package are there. Installs missing Debian packages.
 need_package_tools() {
     local missing=()
@@ -125,7 +133,7 @@ unpack_package() {
 swift_build() { swift build --package-path "$root" "$@"; }
 
 # The sample plugins. The product of Echo is ChanservEcho, and scripts/run installs it as libEcho.so.
-readonly plugins=(Echo Exec Files Load SQLite Ticker)
+readonly plugins=(Echo Exec Files Load SQLite Ticker Whoami)
 
 # Builds the release products for users: the command and the plugins.
 build_release() {

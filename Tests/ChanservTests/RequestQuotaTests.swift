@@ -121,6 +121,15 @@ import Testing
         #expect(table.take("e", now: later + .milliseconds(999)) == .busy(retryAfter: .seconds(1)))
     }
 
+    @Test func `an idle bucket that is not full is kept, so that its caller stays limited`() {
+        var table = table(1, burst: 1, keys: 1)
+        #expect(table.take("a", now: start) == .admitted)
+        table.release("a")
+        let soon = start + .milliseconds(500)
+        #expect(table.take("b", now: soon) == .admitted)
+        #expect(table.take("a", now: soon) == .busy(retryAfter: .milliseconds(500)))
+    }
+
     @Test func `new keys share one bucket while all others are active`() {
         var table = table(10, burst: 2, concurrent: 3, keys: 2)
         #expect(table.take("a", now: start) == .admitted)

@@ -191,7 +191,7 @@ private func errors(
                 "access: {identities: {shop: {uid: 1}}}\ndefaults: {access: {allow: nobody}}",
                 routes: "[{vaddr: e, plugin: e, access: {allow: [shop, any, shops]}}]") == [
                     "c.yaml:2:28: no identity has the name 'nobody'",
-                    "c.yaml:4:57: no identity has the name 'shops'; did you mean 'shop'?",
+                    "c.yaml:4:60: no identity has the name 'shops'; did you mean 'shop'?",
                 ])
     }
 

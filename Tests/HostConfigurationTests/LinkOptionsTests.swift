@@ -116,10 +116,55 @@ private func errors(_ text: String) -> [String] {
             "{listen: [127.0.0.1:1, {address: 127.0.0.1:1}]}",
             ["1:40: duplicate address 127.0.0.1:1 (first: line 1, column 17)"]
         ),
-        ("{limits: {bytes_per_second: 1}}", ["1:35: 1B is not from 1KiB to 1TiB"]),
+        (
+            "{listen: [{address: 127.0.0.1:0, tls: {certificate: a, key: b}}, 127.0.0.1:0]}",
+            ["1:72: duplicate address 127.0.0.1:0 (first: line 1, column 27)"]
+        ),
+        ("{limits: {bytes_per_second: 1}}", ["1:35: 1B is not from 256KiB to 1TiB"]),
     ])
     func `invalid links are refused with the location and the reason`(text: String, messages: [String]) {
         #expect(errors(text) == messages.map { "c.yaml:" + $0 })
+    }
+
+    @Test(arguments: [
+        ("{join: 'unix:'}", "1:14: expected an address such as 127.0.0.1:5555: 'unix:' has no path"),
+        (
+            "{join: 'unix:///run/a'}",
+            "1:14: expected an address such as 127.0.0.1:5555: 'unix:///run/a' is a URL: write unix:/run/a"
+        ),
+        (
+            "{join: /run/a}",
+            "1:14: expected an address such as 127.0.0.1:5555: '/run/a' is a path: write unix:/run/a for a Unix socket"
+        ),
+        (
+            "{listen: 'unix:@a'}",
+            "1:16: expected an address such as 127.0.0.1:5555: 'unix:@a' is an abstract socket, which has no "
+                + "permissions: write a path"
+        ),
+        (
+            "{listen: 'unix:/a, unix:/b'}",
+            "1:16: expected an address such as 127.0.0.1:5555: 'unix:/a, unix:/b' has several addresses: "
+                + "write several addresses as a list"
+        ),
+        (
+            "{listen: [unix:a, unix:/etc/a]}",
+            "1:25: duplicate address unix:/etc/a (first: line 1, column 17)"
+        ),
+        (
+            "{listen: \"unix:a\\tb\"}",
+            "1:16: expected an address such as 127.0.0.1:5555: 'unix:a\\u{9}b' has a control character in it"
+        ),
+        (
+            "{listen: unix:\(String(repeating: "a", count: 103))}",
+            "1:16: expected an address such as 127.0.0.1:5555: the path of the socket "
+                + "'/etc/\(String(repeating: "a", count: 55))…' has 108 bytes, but at most 107 are allowed: choose a "
+                + "shorter one, such as unix:/run/chanserv/mesh.sock"
+        ),
+    ])
+    func `an invalid address of a Unix socket is refused with the location and the reason`(
+        text: String, message: String
+    ) {
+        #expect(errors(text) == ["c.yaml:" + message])
     }
 
     @Test func `a change of TLS is a change of the listener, and a moved line is none`() throws {

@@ -126,8 +126,8 @@ package final class NodeCore: Sendable {
     /// Registers a link after its handshake and announces all public services to the peer.
     ///
     /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
-    /// - Throws: ``AstraNetError`` with code `closed` if the node is closed, or `insecure` if another identity has links
-    ///   with the host id of the peer.
+    /// - Throws: ``AstraNetError`` with code `closed` if the node is closed, or `insecure` if the host id of the peer
+    ///   belongs to another identity.
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) throws(AstraNetError) -> PeerTable.LinkUpResult {
         let result: PeerTable.LinkUpResult
         do throws(AstraNetError) {
@@ -244,6 +244,7 @@ package final class NodeCore: Sendable {
         get { accessRules.withLockedValue { $0 } }
         set {
             accessRules.withLockedValue { $0 = newValue }
+            directory.forgetOwners()
             for link in directory.allLinks { link.applyRules() }
         }
     }
@@ -256,21 +257,26 @@ package final class NodeCore: Sendable {
 
     /// Whether the offer is that of a source of a request of this node (`docs/protocol.md` §5).
     private func isSourceName(_ offer: ServiceOffer, _ link: Link) -> Bool {
-        link.reservedStreamSlots > 0 && SourceName.matches(offer.name, environmentSuffix: configuration.environmentSuffix)
+        link.reservedStreamSlots > 0
+            && SourceName.matches(offer.name, environmentSuffix: configuration.environmentSuffix)
     }
 
     /// Withdraws the offers of a link that the access rules do not allow.
     ///
     /// - Returns: these offers, and whether each was sent to this node only.
     func withdrawForbidden(of link: Link) -> [(ServiceOffer, isPrivate: Bool)] {
-        let forbidden = directory.offers(of: link).filter { !mayAnnounce($0.offer, link) && !isSourceName($0.offer, link) }
+        let forbidden = directory.offers(of: link).filter {
+            !mayAnnounce($0.offer, link) && !isSourceName($0.offer, link)
+        }
         for (offer, _) in forbidden { remove(offer, from: link) }
         return forbidden
     }
 
     /// Whether a router may forward an announcement of `name` to one host: a name that the peer may announce, or that of
     /// a source.
-    func mayForward(announcementOf name: String, from link: Link) -> Bool {
+    func mayForward(announcementOf name: @autoclosure () -> String, from link: Link) -> Bool {
+        guard link.identity.rules != nil else { return true }
+        let name = name()
         let offer = ServiceOffer(name: name, address: Address(host: .peer, port: 0), isRelayed: false)
         return mayAnnounce(offer, link) || SourceName.matches(name, environmentSuffix: "")
     }

@@ -28,10 +28,11 @@ final class RouteAdmission: RequestAdmission {
         let quota = RequestQuota(access)
         state.withLockedValue { state in
             state.allowed = access.allow
-            if let quota {
-                if state.table == nil { state.table = QuotaTable(quota) } else { state.table?.use(quota) }
-            } else {
-                state.table = nil
+            // The table stays without a quota, because places of open requests belong to it.
+            if state.table != nil {
+                state.table?.use(quota ?? RequestQuota())
+            } else if let quota {
+                state.table = QuotaTable(quota)
             }
         }
     }

@@ -34,7 +34,8 @@ public struct RouteOptions: Sendable, Hashable {
         public init() {}
     }
 
-    /// Who may call the route, and how often. A caller is an identity, or the peer address of a peer without one.
+    /// Who may call the route, and how often. A caller is the name that a peer proves, or the IP address of a peer that
+    /// proves none.
     public struct Access: Sendable, Hashable {
         /// The names of the identities that may call the route (`allow`). `nil`, the default, denies it to all if there
         /// is a section `access`, and allows it to all otherwise.

@@ -12,7 +12,7 @@ extension ConfigurationReader {
         return access
     }
 
-    /// Returns warnings about listeners without rules, and about routes that nobody may call.
+    /// Returns warnings about listeners without rules, and about routes that are denied to all.
     func accessWarnings(
         _ access: AccessOptions?, _ node: HostConfiguration.Node, _ routes: [HostConfiguration.Route], file: String
     ) -> [ConfigurationError] {
@@ -26,7 +26,7 @@ extension ConfigurationReader {
         guard let open = node.listen.first(where: \.isOpenToOtherMachines) else { return [] }
         return [
             ConfigurationError(
-                "\(open.address) accepts links from other machines without rules: everyone who reaches it can call all "
+                "\(open.address) accepts links from other machines without rules: every peer that reaches it can call all "
                     + "routes and announce any name; add the section 'access', or TLS with 'client_ca'",
                 at: open.location ?? ConfigurationLocation(file: file))
         ]
@@ -106,8 +106,8 @@ extension ConfigurationReader {
             }
             var rule = AccessOptions.Announce()
             let entries = section(element, ConfigurationSchema.announce, into: &rule)
-            for key in ConfigurationSchema.announce.keys where entries[key] == nil {
-                report("the rule needs the key \(quoted(key))", at: element.location)
+            for option in ConfigurationSchema.announce.options where option.isRequired && entries[option.key] == nil {
+                report("the rule needs the key \(quoted(option.key))", at: element.location)
             }
             guard let location = entries["vaddr"]?.value.location, !rule.vAddr.isEmpty else { return nil }
             if let first = places[rule.vAddr] {

@@ -46,15 +46,16 @@ extension ConfigurationReader {
 
     private mutating func links(_ node: YAMLNode, _ purpose: HostAddress.Purpose, _ name: String) -> [Link] {
         let elements = if case .list(let elements) = node.content { elements } else { [node] }
-        var places: [HostAddress: ConfigurationLocation] = [:]
+        var first: [HostAddress: Link] = [:]
         var result: [Link] = []
         for element in elements {
             guard let link = link(element, purpose, name) else { continue }
-            if let first = places[link.address], link.address.port != 0 {
-                report("duplicate address \(link.address) (first: \(first.withinFile))", at: link.location)
+            // Port 0 stands for another port each time. But TLS and identities are found by the address in the file.
+            if let first = first[link.address], link.address.port != 0 || link.tls != nil || first.tls != nil {
+                report("duplicate address \(link.address) (first: \(first.location.withinFile))", at: link.location)
                 continue
             }
-            if places[link.address] == nil { places[link.address] = link.location }
+            if first[link.address] == nil { first[link.address] = link }
             if case .unix = link.address, let tls = link.tls {
                 report("a Unix socket needs no TLS: remove 'tls'", at: tls.keyLocation)
             }
@@ -91,8 +92,8 @@ extension ConfigurationReader {
         let entries = section(entry.value, ConfigurationSchema.serverTLS, into: &options)
         // Not after "expected a mapping": that error already says the same.
         guard problems.count == problemsBefore || !entries.isEmpty else { return nil }
-        for key in ["certificate", "key"] where entries[key] == nil {
-            report("TLS of a listener needs the key \(quoted(key))", at: entry.keyLocation)
+        for option in ConfigurationSchema.serverTLS.options where option.isRequired && entries[option.key] == nil {
+            report("TLS of a listener needs the key \(quoted(option.key))", at: entry.keyLocation)
         }
         return options.certificate.path.isEmpty || options.key.path.isEmpty ? nil : options
     }

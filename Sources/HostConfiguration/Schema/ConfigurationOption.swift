@@ -49,13 +49,14 @@ struct ConfigurationOption<Target>: Sendable {
 
     /// A key whose value needs the reader: a list with an error for each element, or a mapping of the plugin.
     init(
-        _ key: String, type: String, text: @escaping @Sendable (Target) -> String, _ summary: String,
-        _ details: String = "", read: @escaping @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void
+        _ key: String, type: String, text: @escaping @Sendable (Target) -> String, required: Bool = false,
+        _ summary: String, _ details: String = "",
+        read: @escaping @Sendable (inout ConfigurationReader, YAMLEntry, inout Target) -> Void
     ) {
-        self.init(key: key, read: read) { target in
+        self.init(key: key, isRequired: required, read: read) { target in
             [
                 OptionRow(
-                    keys: [key], type: type, isRequired: false, value: text(target), summary: summary,
+                    keys: [key], type: type, isRequired: required, value: text(target), summary: summary,
                     details: details)
             ]
         }

@@ -49,7 +49,8 @@ extension ConfigurationSchema {
                 "vaddr", \.vAddr, .pattern("a virtual address such as payments*"), required: true,
                 "a virtual address without the environment; `*` at the end matches any rest"),
             ConfigurationOption(
-                "by", type: namesType, text: { text($0.by) }, "the names of identities that may announce it",
+                "by", type: namesType, text: { text($0.by) }, required: true,
+                "the names of identities that may announce it",
                 read: { reader, entry, announce in announce.by = reader.identityNames(entry.value) }),
         ])
 
@@ -69,8 +70,8 @@ extension ConfigurationSchema {
                 }),
             ConfigurationOption(
                 "rate", \.rate, ValueType.rate.orNone, "maximum requests of one caller per s, m or h; or none",
-                "A caller is an identity, or the IP address of a peer without one. Further requests are refused as "
-                    + "busy, with the time to wait."),
+                "A caller is the name that a peer proves, such as the URI of its certificate, or the IP address of a peer "
+                    + "that proves none. Further requests are refused as busy, with the time to wait."),
             ConfigurationOption(
                 "burst", \.burst, ValueType.integer(1...1_000_000, "an integer, or none").orNone,
                 "maximum requests of one caller at once, before `rate` limits them",

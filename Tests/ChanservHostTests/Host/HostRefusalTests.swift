@@ -204,7 +204,7 @@ import Testing
         let file = fixture.folder.file("chanserv.yaml")
         #expect(problems.first?.hasPrefix("\(file):4:7: cannot listen on 192.0.2.1:5555: ") == true)
         #expect(problems.first?.contains("choose another under node.listen") == true)
-        #expect(problems.last?.hasPrefix("\(file):5:7: cannot listen on 2001:db8::1:1: ") == true)
+        #expect(problems.last?.hasPrefix("\(file):5:7: cannot listen on [2001:db8::1]:1: ") == true)
         await fixture.expectLogged("destroyed v1", times: 1)
     }
 }
