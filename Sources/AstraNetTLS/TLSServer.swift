@@ -8,7 +8,9 @@ internal import NIOSSL
 /// ``use(_:)`` replaces certificate, key and CAs at any time. Connections that are already accepted keep theirs.
 public final class TLSServer: LinkSecurity {
     /// Loaded settings. Loading is a step of its own, so that a reload of several listeners is all or nothing.
-    public struct Loaded: Sendable {
+    ///
+    /// Two values are equal if settings, certificates and CAs are the same, byte by byte.
+    public struct Loaded: Sendable, Equatable {
         /// The settings.
         public let settings: TLSServerSettings
         /// The certificate of the listener.
@@ -17,7 +19,13 @@ public final class TLSServer: LinkSecurity {
         public let clientAuthorities: [CertificateSummary]
 
         let context: NIOSSLContext
+        let chain: [NIOSSLCertificate]
         let authorities: LoadedAuthorities?
+
+        public static func == (left: Loaded, right: Loaded) -> Bool {
+            left.settings == right.settings && left.chain == right.chain
+                && left.authorities?.roots == right.authorities?.roots
+        }
     }
 
     private let current: NIOLockedValueBox<Loaded>
@@ -49,7 +57,8 @@ public final class TLSServer: LinkSecurity {
         }
         return Loaded(
             settings: settings, certificate: identity.summary, clientAuthorities: authorities?.summaries ?? [],
-            context: try configuration.context(file: settings.certificate), authorities: authorities)
+            context: try configuration.context(file: settings.certificate), chain: identity.chain,
+            authorities: authorities)
     }
 
     /// Uses other certificates for all later connections.
