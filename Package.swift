@@ -191,11 +191,14 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "AstraNetTests",
-            dependencies: ["AstraNet", "Chanserv", "ChanservAstraNet", logging, nioConcurrency, nioCore, nioPosix],
+            dependencies: [
+                "AstraNet", "AstraNetTLS", "Chanserv", "ChanservAstraNet", "TestSupport", logging, nioConcurrency,
+                nioCore, nioPosix,
+            ],
             exclude: ["Fixtures"], swiftSettings: strict),
         .testTarget(
             name: "AstraNetTLSTests",
-            dependencies: ["AstraNet", "AstraNetTLS", "TestSupport", asn1, crypto, nioCore, nioPosix, x509],
+            dependencies: ["AstraNet", "AstraNetTLS", "TestSupport", asn1, crypto, logging, nioCore, nioPosix, x509],
             swiftSettings: strict),
         .testTarget(
             name: "ChanservTests",

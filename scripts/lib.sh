@@ -59,6 +59,14 @@ need_libraries() {
     if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
 }
 
+# Makes sure that the programs that tests use as peers are there. Installs missing Debian packages.
+need_test_tools() {
+    local missing=()
+    command -v openssl >/dev/null || missing+=(openssl)
+    command -v stunnel >/dev/null || missing+=(stunnel4)
+    if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
+}
+
 # Makes sure that the tools of scripts/package are there. Installs missing Debian packages.
 need_package_tools() {
     local missing=()

@@ -77,7 +77,8 @@ extension Node {
         }
         let bound = server.localAddress ?? requested
         if let ip = bound.ipAddress, let port = bound.port {
-            core.listens(at: ip, port: port, isSecure: security?.requiresSecurity ?? false)
+            if security != nil { core.listens(at: ip, port: port, isSecure: true) }
+            if security?.requiresSecurity != true { core.listens(at: ip, port: port, isSecure: false) }
         }
         return bound
     }
@@ -144,7 +145,8 @@ extension Node {
     package func goAway() async {
         await setAccepting(false)
         await waitForAcceptedConnections()
-        await stopListening()
+        // The new process listens at the files of Unix sockets.
+        await stopListening(removesFiles: false)
         for link in core.directory.goAway() { link.sendGoAway() }
     }
 
@@ -165,11 +167,15 @@ extension Node {
         }
     }
 
-    func stopListening() async {
+    /// - Parameter removesFiles: whether the files of Unix sockets are removed.
+    func stopListening(removesFiles: Bool) async {
         let servers = servers.withLockedValue { servers in
             defer { servers = [] }
             return servers
         }
-        for server in servers { await Self.closed(server) }
+        for server in servers {
+            if removesFiles, let path = server.localAddress?.pathname { UnixSocketFile.remove(path) }
+            await Self.closed(server)
+        }
     }
 }

@@ -29,7 +29,8 @@ extension Node {
             let now = link.eventLoop.now.uptimeNanoseconds
             return NodeLink(
                 peer: peer.host, name: link.peerName.withLockedValue { $0 },
-                address: link.peerSocketAddress.withLockedValue { $0 }, identity: link.identity.name, isDialled: link.isDialled,
+                address: link.peerSocketAddress.withLockedValue { $0 }, identity: link.identity.name,
+                isDialled: link.isDialled,
                 age: .nanoseconds(Int64(clamping: now > link.began ? now - link.began : 0)),
                 streams: link.reservedStreamSlots, bufferedBytes: link.buffered.held,
                 roundTrip: roundTrip == 0 ? nil : .nanoseconds(Int64(clamping: roundTrip)))

@@ -66,6 +66,11 @@ public final class TLSClient: LinkSecurity {
                     remedy: "give it without a port")
             }
         }
+        guard serverName != nil || settings.ca != nil else {
+            throw TLSFileError(
+                file: nil, problem: "every certificate of the system's CAs would be accepted, whatever its name",
+                remedy: "give the server name, or the file of the CAs of this mesh")
+        }
         var identity: LoadedIdentity?
         switch (settings.certificate, settings.key) {
         case (let certificate?, let key?):

@@ -43,7 +43,7 @@ public struct TLSClientSettings: Hashable, Sendable {
     /// The DNS name or IP address that the certificate of the server must have.
     ///
     /// `nil`: any certificate that one of the CAs has signed is accepted. That is for nodes whose addresses other nodes
-    /// have told: every member of the mesh has a certificate of its CA. Do not use it with the system's CAs.
+    /// have told: every member of the mesh has a certificate of its CA. It needs ``ca``.
     public var serverName: String?
     /// The lowest version; TLS 1.3 by default.
     public var minimumVersion: TLSMinimumVersion

@@ -59,6 +59,15 @@ import X509
         }
     }
 
+    @Test func `names in messages are bounded and have no control characters`() throws {
+        let name = try DistinguishedName { CommonName("a\n\u{1B}[2J\u{202E}b" + String(repeating: "x", count: 300)) }
+        #expect(name.printed.hasPrefix("CN=a"))
+        #expect(name.printed.contains("?[2J?b"))
+        #expect(name.printed.unicodeScalars.count == DistinguishedName.maximumLength + 1)
+        let names = try names((1...7).map { "host-\($0)" })
+        #expect(names.hostText == "'host-1', 'host-2', 'host-3', 'host-4', 'host-5' and 2 more")
+    }
+
     /// The number of executions is `CHANSERV_TEST_FUZZ` (default 2,000).
     @Test(.timeLimit(.minutes(60))) func `damaged certificates never crash the reader or break its limits`() throws {
         let count = ProcessInfo.processInfo.environment["CHANSERV_TEST_FUZZ"].flatMap(Int.init) ?? 2_000
@@ -145,7 +154,7 @@ struct CertificateFuzz {
         _ = CertificateSummary(certificate, file: "f", line: 1)
         do {
             let names = try CertificateNames(certificate)
-            let credentials = try PeerCredentials(verified: certificate)
+            let credentials = PeerCredentials(names, of: certificate)
             guard credentials.uris == names.uris, credentials.dnsNames == names.dnsNames else { return "not the same" }
             let texts = names.uris + names.dnsNames
             guard texts.count + names.addresses.count <= CertificateNames.maximumCount else { return "too many" }

@@ -222,6 +222,11 @@ import X509
             error(settings)
                 == "the server name 'router-1:5555' is neither a DNS name nor an IP address; give it without a port")
         #expect(error(mesh.clientSettings) == nil)
+        #expect(
+            error(TLSClientSettings())
+                == "every certificate of the system's CAs would be accepted, whatever its name; give the server name, or "
+                + "the file of the CAs of this mesh")
+        #expect(error(TLSClientSettings(serverName: "router-1.mesh")) == nil)
     }
 
     @Test func `a certificate warns thirty days before its end, after it and before its beginning`() throws {

@@ -45,7 +45,8 @@ extension EndToEnd {
 
         private static func makeCertificates(_ name: String, in folder: TestFolder) async throws {
             let made = try await ChanservCommand.run(
-                "certificates", "new", folder.file(name), "--host", "localhost", "--client", "shop", "--client", "thief")
+                "certificates", "new", folder.file(name), "--host", "localhost", "--client", "shop", "--client", "thief"
+            )
             try #require(made.code == 0, "\(made.errors)")
         }
 
@@ -218,7 +219,8 @@ extension EndToEnd {
                 #expect(openssl.contains("protocol version"), "\(openssl)")
                 #expect(try await Self.openSSL(host, "-tls1_3").contains("TLSv1.3"))
                 let status = try await ChanservCommand.run("status", "--json", "--config", host.configurationFile)
-                #expect(status.text.contains(#""insecure":"#) && !status.text.contains(#""insecure":0"#), "\(status.text)")
+                #expect(
+                    status.text.contains(#""insecure":"#) && !status.text.contains(#""insecure":0"#), "\(status.text)")
             }
         }
 
@@ -246,14 +248,15 @@ extension EndToEnd {
                 let wrong = try await ChanservCommand.run(
                     ["post", "echo", "--join", host.address] + options.dropLast() + ["other.mesh"])
                 #expect(wrong.code == 69)
-                #expect(wrong.errors.contains("'localhost'") && wrong.errors.contains("'other.mesh'"), "\(wrong.errors)")
+                #expect(
+                    wrong.errors.contains("'localhost'") && wrong.errors.contains("'other.mesh'"), "\(wrong.errors)")
 
                 try FileManager.default.createDirectory(
                     atPath: folder.file("config/chanserv"), withIntermediateDirectories: true)
                 try """
-                    join: {address: "\(host.address)"}
-                    tls: {ca: ../../first/ca.pem, certificate: ../../first/shop.pem, key: ../../first/shop.key, name: localhost}
-                    """.write(toFile: folder.file("config/chanserv/client.yaml"), atomically: true, encoding: .utf8)
+                join: {address: "\(host.address)"}
+                tls: {ca: ../../first/ca.pem, certificate: ../../first/shop.pem, key: ../../first/shop.key, name: localhost}
+                """.write(toFile: folder.file("config/chanserv/client.yaml"), atomically: true, encoding: .utf8)
                 let configured = try await ChildProcess(
                     "/usr/bin/env",
                     ["XDG_CONFIG_HOME=\(folder.file("config"))", ChanservCommand.buildFolder + "/chanserv", "mesh"]

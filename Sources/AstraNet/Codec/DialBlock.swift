@@ -136,8 +136,9 @@ package struct DialBlock: Hashable, Sendable {
         fileprivate var isOfDialer: Bool { meta != nil || bucket != nil || traceParent != nil }
 
         package static func == (a: Texts, b: Texts) -> Bool {
-            a === b || a.meta == b.meta && a.bucket == b.bucket && a.traceParent == b.traceParent
-                && a.identity == b.identity
+            a === b
+                || a.meta == b.meta && a.bucket == b.bucket && a.traceParent == b.traceParent
+                    && a.identity == b.identity
         }
 
         package func hash(into hasher: inout Hasher) {
@@ -352,31 +353,49 @@ extension DialBlock {
     /// claims. Keeps the other entries, also those of unknown types.
     ///
     /// - Returns: `nil` if the payload can be forwarded as it is.
-    static func replacingIdentity(in payload: ByteBuffer, with identity: String?) -> ByteBuffer? {
+    package static func replacingIdentity(in payload: ByteBuffer, with identity: String?) -> ByteBuffer? {
         // A receiver ignores a payload that is not a block of this version.
-        let isBlock = payload.readableBytesView.first == version
-        guard isBlock || payload.readableBytes == 0 else { return nil }
-        var rest = payload.readableBytesView.dropFirst()
-        var claims = false
-        var isSource = false
-        var kept = ByteBuffer(integer: version)
-        while let type = rest.first, rest.count >= entryHeaderSize {
-            let length = Int(rest[rest.startIndex + 1]) << 8 | Int(rest[rest.startIndex + 2])
-            let entry = rest.prefix(entryHeaderSize + length)
-            if type == EntryType.identity { claims = true } else { kept.writeBytes(entry) }
+        guard payload.readableBytes == 0 || payload.readableBytesView.first == version else { return nil }
+        var (claims, isSource) = (false, false)
+        let malformed = forEachEntry(of: payload) { type, _ in
+            claims = claims || type == EntryType.identity
             isSource = isSource || type == EntryType.source
-            rest = rest.dropFirst(entry.count)
         }
         // The client knows the server of a pushed source.
         let identity = isSource ? nil : identity
-        guard claims || identity != nil else { return nil }
-        // What is left is malformed, so the receiver ignores the block.
-        kept.writeBytes(rest)
-        if let identity {
-            kept.writeInteger(EntryType.identity)
-            kept.writeInteger(UInt16(identity.utf8.count))
-            kept.writeString(identity)
+        guard claims || identity != nil || !malformed.isEmpty else { return nil }
+        var block = ByteBuffer()
+        // The receiver would ignore a malformed block. With the identity behind the cut entry it could become valid.
+        if malformed.isEmpty {
+            block.writeInteger(version)
+            _ = forEachEntry(of: payload) { type, entry in
+                if type != EntryType.identity { block.writeBytes(entry) }
+            }
+        } else if identity != nil {
+            block.writeInteger(version)
         }
-        return kept
+        if let identity {
+            block.writeInteger(EntryType.identity)
+            block.writeInteger(UInt16(identity.utf8.count))
+            block.writeString(identity)
+        }
+        return block
+    }
+
+    /// Calls `body` with the type of each entry and all its bytes.
+    ///
+    /// - Returns: the bytes behind the last whole entry.
+    private static func forEachEntry(
+        of payload: ByteBuffer, _ body: (UInt8, ByteBufferView) -> Void
+    ) -> ByteBufferView {
+        var rest = payload.readableBytesView.dropFirst()
+        while let type = rest.first, rest.count >= entryHeaderSize {
+            let length = Int(rest[rest.startIndex + 1]) << 8 | Int(rest[rest.startIndex + 2])
+            guard rest.count >= entryHeaderSize + length else { break }
+            let entry = rest.prefix(entryHeaderSize + length)
+            body(type, entry)
+            rest = rest.dropFirst(entry.count)
+        }
+        return rest
     }
 }

@@ -5,7 +5,8 @@ enum SourceName {
     /// Whether `name` has the form of such a name, without or with the suffix of the environment.
     static func matches(_ name: String, environmentSuffix suffix: String) -> Bool {
         let bytes = Array(name.utf8.prefix(form.count + suffix.utf8.count + 1))
-        guard bytes.count == form.count || bytes.count == form.count + suffix.utf8.count && name.hasSuffix(suffix) else {
+        guard bytes.count == form.count || bytes.count == form.count + suffix.utf8.count && name.hasSuffix(suffix)
+        else {
             return false
         }
         return zip(bytes, form).allSatisfy { byte, place in

@@ -256,21 +256,26 @@ package final class NodeCore: Sendable {
 
     /// Whether the offer is that of a source of a request of this node (`docs/protocol.md` §5).
     private func isSourceName(_ offer: ServiceOffer, _ link: Link) -> Bool {
-        link.reservedStreamSlots > 0 && SourceName.matches(offer.name, environmentSuffix: configuration.environmentSuffix)
+        link.reservedStreamSlots > 0
+            && SourceName.matches(offer.name, environmentSuffix: configuration.environmentSuffix)
     }
 
     /// Withdraws the offers of a link that the access rules do not allow.
     ///
     /// - Returns: these offers, and whether each was sent to this node only.
     func withdrawForbidden(of link: Link) -> [(ServiceOffer, isPrivate: Bool)] {
-        let forbidden = directory.offers(of: link).filter { !mayAnnounce($0.offer, link) && !isSourceName($0.offer, link) }
+        let forbidden = directory.offers(of: link).filter {
+            !mayAnnounce($0.offer, link) && !isSourceName($0.offer, link)
+        }
         for (offer, _) in forbidden { remove(offer, from: link) }
         return forbidden
     }
 
     /// Whether a router may forward an announcement of `name` to one host: a name that the peer may announce, or that of
     /// a source.
-    func mayForward(announcementOf name: String, from link: Link) -> Bool {
+    func mayForward(announcementOf name: @autoclosure () -> String, from link: Link) -> Bool {
+        guard link.identity.rules != nil else { return true }
+        let name = name()
         let offer = ServiceOffer(name: name, address: Address(host: .peer, port: 0), isRelayed: false)
         return mayAnnounce(offer, link) || SourceName.matches(name, environmentSuffix: "")
     }

@@ -249,7 +249,9 @@ package struct ServiceRegistry: Sendable {
         for (link, hosts) in byLink {
             for (other, hostOffers) in hosts where other != host {
                 let hidden = privateOffers[link]?[other] ?? []
-                for offer in hostOffers.offers where !offer.isRelayed && !hidden.contains(offer) { direct.insert(offer) }
+                for offer in hostOffers.offers where !offer.isRelayed && !hidden.contains(offer) {
+                    direct.insert(offer)
+                }
             }
         }
         return direct

@@ -81,19 +81,21 @@ package struct CertificateNames: Hashable, Sendable {
         return name
     }
 
-    /// The DNS names and IP addresses in quotation marks, for messages.
+    /// The DNS names and IP addresses in quotation marks, at most five, for messages.
     var hostText: String {
         let names = (dnsNames + addresses.map(\.addressText)).map { "'\($0)'" }
-        return names.isEmpty ? "no host name" : names.joined(separator: ", ")
+        guard !names.isEmpty else { return "no host name" }
+        let rest = names.count > 5 ? " and \(names.count - 5) more" : ""
+        return names.prefix(5).joined(separator: ", ") + rest
     }
 }
 
 extension PeerCredentials {
     /// Creates the credentials that a verified certificate proves.
-    package init(verified certificate: Certificate) throws(CertificateNames.Refusal) {
-        let names = try CertificateNames(certificate)
-        self.init(
-            uris: names.uris, dnsNames: names.dnsNames, keyFingerprint: certificate.publicKey.fingerprint)
+    ///
+    /// - Parameter names: the names of the certificate.
+    package init(_ names: CertificateNames, of certificate: Certificate) {
+        self.init(uris: names.uris, dnsNames: names.dnsNames, keyFingerprint: certificate.publicKey.fingerprint)
     }
 }
 

@@ -42,8 +42,8 @@ public struct CertificateSummary: Hashable, Sendable {
         notBefore = Int64(certificate.notValidBefore.timeIntervalSince1970)
         notAfter = Int64(certificate.notValidAfter.timeIntervalSince1970)
         keyFingerprint = certificate.publicKey.fingerprint
-        subject = "\(certificate.subject)"
-        issuer = "\(certificate.issuer)"
+        subject = certificate.subject.printed
+        issuer = certificate.issuer.printed
     }
 
     /// The beginning of the validity as text, such as `2026-12-01T12:00:00Z`.
@@ -92,6 +92,24 @@ extension Certificate.PublicKey {
             preconditionFailure("cannot encode a public key: \(error)")
         }
         return SHA256.hash(data: serializer.serializedBytes).hexadecimal
+    }
+}
+
+extension DistinguishedName {
+    /// Maximum length of ``printed`` in characters. The certificate of a refused peer may have any length.
+    static let maximumLength = 200
+
+    /// The name for messages, without control characters and of bounded length.
+    var printed: String {
+        let scalars = "\(self)".unicodeScalars
+        var text = String.UnicodeScalarView()
+        for scalar in scalars.prefix(Self.maximumLength) {
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator: text.append("?")
+            default: text.append(scalar)
+            }
+        }
+        return String(text) + (scalars.count > Self.maximumLength ? "…" : "")
     }
 }
 

@@ -16,8 +16,8 @@ struct LoadedIdentity: Sendable {
         guard chain[0].certificate.allowsSignatures else {
             throw TLSFileError(
                 file: certificate, line: chain[0].line,
-                problem: "the certificate (of '\(chain[0].certificate.subject)') is not for TLS: its key usage has no "
-                    + "digitalSignature",
+                problem: "the certificate (of '\(chain[0].certificate.subject.printed)') is not for TLS: its key usage "
+                    + "has no digitalSignature",
                 remedy: "give the certificate of the host or client, not that of its CA")
         }
         summary = CertificateSummary(chain[0].certificate, file: certificate, line: chain[0].line)

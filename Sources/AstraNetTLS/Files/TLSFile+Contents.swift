@@ -48,8 +48,8 @@ extension TLSFile {
             guard isAuthority else {
                 throw TLSFileError(
                     file: path, line: authority.line,
-                    problem: "the certificate (of '\(certificate.subject)') is not one of a CA",
-                    remedy: "give the certificate of '\(certificate.issuer)', which signed it")
+                    problem: "the certificate (of '\(certificate.subject.printed)') is not one of a CA",
+                    remedy: "give the certificate of '\(certificate.issuer.printed)', which signed it")
             }
         }
         return authorities

@@ -29,19 +29,14 @@ struct HandshakeDiagnosis: Sendable {
         guard let certificate, let leaf = Self.parse(certificate) else {
             throw Problem(message: "the certificate of \(peer) cannot be decoded; renew it")
         }
+        let names: CertificateNames
         do {
-            if let serverName {
-                let names = try CertificateNames(leaf)
-                guard serverName.matches(names) else { throw Problem(message: wrongName(names, serverName, peer)) }
-            }
-            return try PeerCredentials(verified: leaf)
-        } catch let error as Problem {
-            throw error
-        } catch let error as CertificateNames.Refusal {
-            throw Problem(message: "the certificate of \(peer) is refused: \(error.reason); renew it")
+            names = try CertificateNames(leaf)
         } catch {
-            throw Problem(message: "the certificate of \(peer) is refused: \(error)")
+            throw Problem(message: "the certificate of \(peer) is refused: \(error.reason); renew it")
         }
+        if let serverName, !serverName.matches(names) { throw Problem(message: wrongName(names, serverName, peer)) }
+        return PeerCredentials(names, of: leaf)
     }
 
     private func wrongName(_ names: CertificateNames, _ expected: ServerIdentity, _ peer: String) -> String {
@@ -90,11 +85,11 @@ struct HandshakeDiagnosis: Sendable {
         let subject = "the certificate of \(peer)"
         let now = Date()
         if let validity = Self.validity(of: leaf, now) { return "\(subject) \(validity)" }
-        let issuer = leaf.issuer
+        let issuer = leaf.issuer.printed
         guard let authorities else {
             return "\(subject) is issued by '\(issuer)', which this system does not trust; give the file of its CA"
         }
-        let issuers = authorities.certificates.filter { $0.subject == issuer }
+        let issuers = authorities.certificates.filter { $0.subject == leaf.issuer }
         guard !issuers.isEmpty else {
             return "\(subject) is issued by '\(issuer)', which is not one of the CAs in \(authorities.file); add this "
                 + "CA to the file, or have the peer send the certificates of intermediate CAs"

@@ -10,7 +10,8 @@ enum LinksText {
                     let roundTrip = link.roundTripMilliseconds.map { MeshText.milliseconds(.milliseconds($0)) }
                     return [
                         link.peer.visible, link.name?.visible ?? "-", link.address.isEmpty ? "-" : link.address.visible,
-                        link.identity?.visible ?? "-", link.direction.rawValue, StatusText.age(link.ageMilliseconds), "\(link.streams)",
+                        link.identity?.visible ?? "-", link.direction.rawValue, StatusText.age(link.ageMilliseconds),
+                        "\(link.streams)",
                         "\(ByteCount(link.bufferedBytes))", roundTrip ?? "-",
                     ]
                 })

@@ -11,7 +11,8 @@ struct JoinTLSOptions: ParsableArguments {
     var tls = false
 
     @Option(
-        help: ArgumentHelp("TLS: the CAs, in PEM, that the certificate of the node is verified with.", valueName: "file"))
+        help: ArgumentHelp(
+            "TLS: the CAs, in PEM, that the certificate of the node is verified with.", valueName: "file"))
     var tlsCa: String?
 
     @Option(help: ArgumentHelp("TLS: the certificate that is shown to the node, in PEM.", valueName: "file"))

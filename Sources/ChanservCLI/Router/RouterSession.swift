@@ -18,7 +18,8 @@ struct RouterSession {
     ///   - log: is flushed before a forced exit.
     ///   - manager: the service manager, which receives the notifications; `nil` for none.
     init(
-        _ node: HostConfiguration.Node, _ security: HostSecurity, logger: Logger, log: LogWriter, manager: ServiceManager?
+        _ node: HostConfiguration.Node, _ security: HostSecurity, logger: Logger, log: LogWriter,
+        manager: ServiceManager?
     ) {
         self.node = node
         self.security = security

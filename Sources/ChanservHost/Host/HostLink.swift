@@ -41,7 +41,8 @@ extension HostLink {
     init(_ link: NodeLink) {
         self.init(
             peer: "\(link.peer)", name: link.name, address: link.address,
-            identity: link.identity.isEmpty ? nil : link.identity, direction: link.isDialled ? .dialled : .accepted, ageMilliseconds: link.age.wholeMilliseconds,
+            identity: link.identity.isEmpty ? nil : link.identity, direction: link.isDialled ? .dialled : .accepted,
+            ageMilliseconds: link.age.wholeMilliseconds,
             streams: link.streams, bufferedBytes: link.bufferedBytes,
             // Rounded to microseconds; smaller differences are noise.
             roundTripMilliseconds: link.roundTrip.map { ($0 / .microseconds(1)).rounded() / 1_000 })

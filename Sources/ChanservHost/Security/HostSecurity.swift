@@ -86,7 +86,8 @@ package final class HostSecurity: Sendable {
                 files.servers[entry.address] = loaded
                 files.warn(about: loaded.certificate, at: tls.certificate.location)
             } catch {
-                errors.append(ConfigurationError(error, in: [tls.certificate, tls.key, tls.clientCA], or: entry.location))
+                errors.append(
+                    ConfigurationError(error, in: [tls.certificate, tls.key, tls.clientCA], or: entry.location))
             }
         }
         for entry in node.join {

@@ -12,7 +12,9 @@ package struct ClientConfiguration: Sendable, Hashable {
     /// The path of the file of this user: `chanserv/client.yaml` in `$XDG_CONFIG_HOME` or `~/.config`; `nil` without a
     /// home folder.
     package static func defaultFile(_ environment: [String: String]) -> String? {
-        if let folder = environment["XDG_CONFIG_HOME"], folder.hasPrefix("/") { return "\(folder)/chanserv/client.yaml" }
+        if let folder = environment["XDG_CONFIG_HOME"], folder.hasPrefix("/") {
+            return "\(folder)/chanserv/client.yaml"
+        }
         guard let home = environment["HOME"], home.hasPrefix("/") else { return nil }
         return "\(home)/.config/chanserv/client.yaml"
     }

@@ -70,8 +70,9 @@ extension ConfigurationSchema {
                 "At most `total_buffer`; if only `total_buffer` is set and is smaller than the default, it is used."),
             ConfigurationOption(
                 "total_buffer", \.totalBuffer, .size((1 << 20)...(1 << 40)), "the same for all links together"),
+            // One read takes up to 1 MiB. With a lower limit, the pause after it would delay PING for too long.
             ConfigurationOption(
-                "bytes_per_second", \.bytesPerSecond, ValueType.size((1 << 10)...(1 << 40)).orNone,
+                "bytes_per_second", \.bytesPerSecond, ValueType.size((1 << 18)...(1 << 40)).orNone,
                 "bytes per second that are received from a link, or none",
                 "The host reads more slowly then, and the peer waits."),
         ],

@@ -165,6 +165,12 @@ private final class RecordingHandler: ChannelInboundHandler {
         events.yield(.closed)
         events.finish()
     }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        // For a connection that was never active.
+        address.succeed("")
+        events.finish()
+    }
 }
 
 /// Passes on the bytes of the peer one at a time.

@@ -160,7 +160,8 @@ import Testing
                 var payload = ByteBuffer()
                 block.encode(into: &payload)
                 hostile.send(
-                    hostile.op(.dial, to: who.address, from: claim == nil ? 8 : 9, payload: Array(payload.readableBytesView)))
+                    hostile.op(
+                        .dial, to: who.address, from: claim == nil ? 8 : 9, payload: Array(payload.readableBytesView)))
                 hostile.send(hostile.op(.ack, to: who.address, from: claim == nil ? 8 : 9))
                 #expect(await callers.next() == ["test:\(name)", name])
             }

@@ -16,7 +16,8 @@ import Testing
         let newListener = try new.bind("service")
         let descriptors = try await old.duplicateListeners()
         #expect(fcntl(descriptors[0], F_GETFD) == FD_CLOEXEC)
-        let adopted = try await new.listen(at: .tcp(host: "127.0.0.1", port: address.port!), security: nil) { resolved in
+        let adopted = try await new.listen(at: .tcp(host: "127.0.0.1", port: address.port!), security: nil) {
+            resolved in
             resolved == address ? descriptors[0] : nil
         }
         #expect(adopted == address)

@@ -73,7 +73,7 @@ import Testing
             let written = try #require(try await host.controlJSON("status")["access_log"] as? [String: Any])
             #expect(written["written"] as? Int == 5 && written["lost"] as? Int == 0)
             let refused = try await host.route("ticker")["refused"] as? [String: Int]
-            #expect(refused == ["busy": 1, "withdrawn": 0, "draining": 0])
+            #expect(refused == ["busy": 1, "withdrawn": 0, "draining": 0, "denied": 0, "quota": 0])
         }
     }
 

@@ -165,7 +165,8 @@ import Testing
                 "  key     sha256:\(summary.keyFingerprint)",
             ])
         #expect(exit.lines.count == 12)
-        #expect(exit.errors.hasPrefix("warning: \(file):1: the certificate (serial \(summary.serialNumber)) expires in "))
+        #expect(
+            exit.errors.hasPrefix("warning: \(file):1: the certificate (serial \(summary.serialNumber)) expires in "))
         #expect(exit.errors.hasSuffix(" days, on \(summary.expiry); renew it\n"))
         let serial = try await Self.openssl("x509", "-in", file, "-noout", "-serial").text
         #expect(serial.lowercased() == "serial=\(summary.serialNumber)\n")

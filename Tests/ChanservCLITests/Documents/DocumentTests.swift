@@ -6,18 +6,20 @@ import Testing
     /// The documents whose commands are run.
     enum Tested: String, CaseIterable, CustomTestStringConvertible {
         case readme = "README.md"
+        case certificates = "docs/certificates.md"
         case clients = "docs/clients.md"
         case operations = "docs/operations.md"
         case plugins = "docs/plugins.md"
         case pluginsInSwift = "docs/plugins-swift.md"
         case `protocol` = "docs/protocol.md"
+        case security = "docs/security.md"
 
         var testDescription: String { rawValue }
 
         /// The programs that the commands need besides `chanserv` and the tools of every system.
         private var programs: [String] {
             switch self {
-            case .clients, .operations: []
+            case .certificates, .clients, .operations, .security: []
             case .readme, .plugins: ["cc"]
             case .pluginsInSwift: ["swift"]
             case .protocol: ["python3"]

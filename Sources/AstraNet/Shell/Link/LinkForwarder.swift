@@ -54,7 +54,9 @@ final class LinkForwarder {
             if let payload = DialBlock.replacingIdentity(in: op.payload, with: identityText) {
                 return forward(Op(header: op.header, payload: payload), to: target, after: &run, of: bytes)
             }
-        } else if op.header.command == .service, !node.mayForward(announcementOf: String(buffer: op.payload), from: link) {
+        } else if op.header.command == .service,
+            !node.mayForward(announcementOf: String(buffer: op.payload), from: link)
+        {
             node.counters.forbiddenServices.add(1, ordering: .relaxed)
             return nil
         }

@@ -25,6 +25,13 @@ enum UnixSocketFile {
         unlink(path)
     }
 
+    /// Removes the socket of this process at the end. Blocks shortly on the file system.
+    static func remove(_ path: String) {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return }
+        unlink(path)
+    }
+
     private static func hasListener(_ path: String) -> Bool {
         let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return true }

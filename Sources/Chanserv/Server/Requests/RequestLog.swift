@@ -39,7 +39,8 @@ package struct RequestSummary: Sendable, Hashable {
 
     package init(
         id: UInt64?, vAddr: String, client: String, clientAddress: String?, identity: String = "", result: Result,
-        reason: String?, sources: Int = 0, frames: Int = 0, bytes: Int = 0, firstFrame: Duration? = nil, duration: Duration = .zero
+        reason: String?, sources: Int = 0, frames: Int = 0, bytes: Int = 0, firstFrame: Duration? = nil,
+        duration: Duration = .zero
     ) {
         self.id = id
         self.vAddr = vAddr

@@ -77,7 +77,8 @@ package actor ConfigurationApplier {
     func secure(
         _ network: (any SecurableNetwork)?, _ configuration: HostConfiguration
     ) async throws(HostError) {
-        let isSecured = configuration.node.listen.contains { $0.tls != nil } || configuration.node.join.contains { $0.tls != nil }
+        let isSecured =
+            configuration.node.listen.contains { $0.tls != nil } || configuration.node.join.contains { $0.tls != nil }
         if network == nil, isSecured || configuration.access != nil {
             throw HostError(
                 .badConfiguration, ["\(file): the network of this program has neither TLS nor access rules"])
