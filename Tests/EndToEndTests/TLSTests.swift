@@ -190,7 +190,8 @@ extension EndToEnd {
                 var vaddr: String
                 var body_bytes: Int
             }
-            let configuration = isolation.applied(to: Self.configuration)
+            let configuration =
+                isolation.applied(to: Self.configuration)
                 .replacingOccurrences(of: "routes:", with: "  whoami: {path: libWhoami.so}\nroutes:")
                 + "\n  - {vaddr: whoami, plugin: whoami, access: {allow: [any]}}"
             try await Self.serving(configuration) { host in

@@ -89,13 +89,14 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        ([0xFF], "\u{FFFD}"),
-        // A cut character, an overlong form and a surrogate: one replacement for each byte.
-        ([0x61, 0xE2, 0x82], "a\u{FFFD}\u{FFFD}"),
-        ([0xC0, 0xAF, 0x62], "\u{FFFD}\u{FFFD}b"),
-        ([0xED, 0xA0, 0x80], "\u{FFFD}\u{FFFD}\u{FFFD}"),
-    ] as [([UInt8], String)])
+    @Test(
+        arguments: [
+            ([0xFF], "\u{FFFD}"),
+            // A cut character, an overlong form and a surrogate: one replacement for each byte.
+            ([0x61, 0xE2, 0x82], "a\u{FFFD}\u{FFFD}"),
+            ([0xC0, 0xAF, 0x62], "\u{FFFD}\u{FFFD}b"),
+            ([0xED, 0xA0, 0x80], "\u{FFFD}\u{FFFD}\u{FFFD}"),
+        ] as [([UInt8], String)])
     func `bytes that are not UTF-8 are replaced`(bytes: [UInt8], expected: String) async throws {
         try await onThread {
             var context = Context()
