@@ -47,17 +47,19 @@ package struct CertificateNames: Hashable, Sendable {
         }
         for name in names {
             switch name {
-            case .uniformResourceIdentifier(let uri):
+            case .uniformResourceIdentifier(let name):
+                let uri = try Self.checked(name)
                 // RFC 3986 §3. Without a scheme it could be taken for a name of another kind.
                 guard uri.prefixMatch(of: #/[A-Za-z][A-Za-z0-9+.\-]*:/#) != nil else {
                     throw Refusal(reason: "it has a URI without a scheme")
                 }
-                uris.append(try Self.checked(uri))
-            case .dnsName(let name):
+                uris.append(uri)
+            case .dnsName(let text):
+                let name = try Self.checked(text)
                 guard name.utf8.allSatisfy({ Self.dnsCharacters.contains($0) }) else {
                     throw Refusal(reason: "it has a DNS name with other characters than those of DNS names")
                 }
-                dnsNames.append(try Self.checked(name).lowercased())
+                dnsNames.append(name.lowercased())
             case .ipAddress(let address):
                 guard [4, 16].contains(address.bytes.count) else {
                     throw Refusal(reason: "it has an IP address of \(address.bytes.count) bytes")
