@@ -126,8 +126,8 @@ package final class NodeCore: Sendable {
     /// Registers a link after its handshake and announces all public services to the peer.
     ///
     /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
-    /// - Throws: ``AstraNetError`` with code `closed` if the node is closed, or `insecure` if another identity has links
-    ///   with the host id of the peer.
+    /// - Throws: ``AstraNetError`` with code `closed` if the node is closed, or `insecure` if the host id of the peer
+    ///   belongs to another identity.
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) throws(AstraNetError) -> PeerTable.LinkUpResult {
         let result: PeerTable.LinkUpResult
         do throws(AstraNetError) {
@@ -244,6 +244,7 @@ package final class NodeCore: Sendable {
         get { accessRules.withLockedValue { $0 } }
         set {
             accessRules.withLockedValue { $0 = newValue }
+            directory.forgetOwners()
             for link in directory.allLinks { link.applyRules() }
         }
     }

@@ -41,6 +41,8 @@ package final class LinkHandler: ChannelInboundHandler {
     @exclusivity(unchecked) private var withheld: [ServiceOffer: Bool] = [:]
     /// Maximum number of offers in ``withheld``. Further ones are forgotten until the peer connects again.
     private static let maximumWithheld = 1_024
+    /// Whether ops of other hosts were dropped because the peer may not send them.
+    @exclusivity(unchecked) private var hasDroppedOps = false
     /// The limit of the bytes that are read in a second; `nil` for none.
     @exclusivity(unchecked) private var pace: ReadPace?
     /// Promise that succeeds when the link is up and fails if the link ends before that.
@@ -244,14 +246,29 @@ package final class LinkHandler: ChannelInboundHandler {
     }
 
     /// Applies changed access rules: withdraws the offers that are not allowed any more, and adds those that are now.
+    ///
+    /// Closes the link if its peer has sent ops of other hosts and may do so no more, or now. Ops that are dropped in
+    /// between leave holes in streams, and announcements of other hosts are not repeated.
     func applyRules() {
         guard machine.peer != nil, machine.isOpen else { return }
+        let mayRelay = machine.mayRelay
         identify()
+        if machine.mayRelay != mayRelay, hasDroppedOps || hasRelayedOps { return close(Self.relayChanged) }
+        node.directory.recordOwner(of: link)
         for (offer, isPrivate) in node.withdrawForbidden(of: link) { withheld[offer] = isPrivate }
         let waiting = withheld
         withheld = [:]
         for (offer, isPrivate) in waiting { add(offer, isPrivate: isPrivate) }
     }
+
+    /// Whether streams or offers of hosts behind the peer use the link.
+    private var hasRelayedOps: Bool {
+        link.hasRoutedStreams.load(ordering: .relaxed)
+            || node.directory.offers(of: link).contains(where: \.offer.isRelayed)
+    }
+
+    private static let relayChanged = AstraNetError(
+        .insecure, "the access rules have changed: whether the peer may carry messages of other hosts")
 
     // MARK: - Events from the node
 
@@ -469,6 +486,7 @@ package final class LinkHandler: ChannelInboundHandler {
             case .link:
                 perform(machine.received(op, now: link.now))
             case .forged:
+                hasDroppedOps = true
                 node.forgedOp(of: op.header.source.host, from: link, log)
             case .none:
                 return
