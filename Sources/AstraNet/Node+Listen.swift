@@ -36,11 +36,15 @@ extension Node {
     /// Listens as ``listen(at:security:)`` does, with a socket that another process has bound. The node accepts
     /// connections at such a socket after ``startAccepting()``.
     ///
-    /// - Parameter adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
-    ///   bind a new one.
+    /// - Parameters:
+    ///   - mode: the permissions of the file of a Unix socket. By default only the user of the process and root can
+    ///     connect.
+    ///   - adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
+    ///     bind a new one.
     @discardableResult
     package func listen(
-        at address: NodeAddress, security: (any LinkSecurity)?, adopting: (SocketAddress) -> CInt?
+        at address: NodeAddress, security: (any LinkSecurity)?, mode: UInt32 = UnixSocketFile.mode,
+        adopting: (SocketAddress) -> CInt?
     ) async throws(AstraNetError) -> SocketAddress {
         let core = core
         let network = core.surroundings.network
@@ -58,6 +62,7 @@ extension Node {
             } else {
                 if case .unix(let path) = address { try UnixSocketFile.removeAbandoned(path) }
                 server = try await network.listen(at: requested, on: core.group, initializer: makeLink).get()
+                if case .unix(let path) = address { try UnixSocketFile.set(mode, of: path) }
             }
             let accepting = server
             let log = core.log

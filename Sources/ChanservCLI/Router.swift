@@ -70,6 +70,12 @@ struct Router: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The log format: text, or json with one object per line.", valueName: "format"))
     var logFormat = LogFormat.text
 
+    func validate() throws {
+        if tls.isGiven, tls.tlsCert == nil, join.isEmpty {
+            throw ValidationError("without --tls-cert and --tls-key the listeners have no TLS: give both")
+        }
+    }
+
     func run() async throws {
         let log = LineLogHandler.bootstrapSecondary(level: logLevel, format: logFormat)
         defer { log.flush() }

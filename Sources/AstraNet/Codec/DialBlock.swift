@@ -70,8 +70,10 @@ package struct DialBlock: Hashable, Sendable {
         }
     }
 
-    /// Maximum size of an encoded block in bytes.
+    /// Maximum size of an encoded block in bytes, without the identity that a router adds.
     package static let maximumSize = 4_096
+    /// Maximum size of a received block in bytes.
+    private static let maximumReceivedSize = maximumSize + entryHeaderSize + RelayedIdentity.maximumSize
 
     /// The version of the encoding (`docs/protocol.md` §6).
     package static let version: UInt8 = 1
@@ -155,11 +157,11 @@ package struct DialBlock: Hashable, Sendable {
 extension DialBlock {
     /// Decodes the payload of a DIAL, SYN or ACK.
     ///
-    /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize``, of another
-    /// version or truncated, has a type twice, or has a value of the wrong length or encoding.
+    /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize`` and an identity
+    /// together, of another version or truncated, has a type twice, or has a value of the wrong length or encoding.
     package init?(decoding payload: ByteBuffer) {
         self.init()
-        guard payload.readableBytes <= Self.maximumSize, payload.withUnsafeReadableBytes({ decode($0) }) else {
+        guard payload.readableBytes <= Self.maximumReceivedSize, payload.withUnsafeReadableBytes({ decode($0) }) else {
             return nil
         }
     }

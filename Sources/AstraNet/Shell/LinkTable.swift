@@ -212,10 +212,17 @@ struct LinkTable {
 
     /// Sends DISCOVER to `host` over a link to its router.
     func sendDiscover(to host: HostID, over router: Link) {
+        let ability: String
+        switch router.directLinks {
+        case .plain: ability = ""
+        case .secured: ability = SecureAddress.ability
+        // No address of the answer could be used.
+        case .none: return
+        }
         router.sendControl {
             $0.writeOp(
                 OpHeader(.discover, to: Address(host: host, port: 0), from: Address(host: self.localHost, port: 0)),
-                text: router.followSecurity == nil ? "" : SecureAddress.ability)
+                text: ability)
         }
     }
 }

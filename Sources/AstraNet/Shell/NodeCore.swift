@@ -321,9 +321,15 @@ package final class NodeCore: Sendable {
     /// A direct link is as secure as the link to the router: a node that reaches its router over TLS uses only addresses
     /// with TLS, and the others only those without.
     func followed(_ host: HostID, to text: String, over link: Link) {
-        let isSecure = text.hasPrefix(SecureAddress.prefix)
-        guard isSecure == (link.followSecurity != nil) else { return }
-        let text = isSecure ? String(text.dropFirst(SecureAddress.prefix.count)) : text
+        var text = text
+        var security: (any LinkSecurity)?
+        switch (link.directLinks, text.hasPrefix(SecureAddress.prefix)) {
+        case (.plain, false): break
+        case (.secured(let direct), true):
+            security = direct
+            text.removeFirst(SecureAddress.prefix.count)
+        case (.plain, true), (.secured, false), (.none, _): return
+        }
         guard let place = HostPort(text), place.port > 0, configuration.role.joinsOthers, host != id,
             directory.looksForPath(to: host)
         else { return }
@@ -335,7 +341,7 @@ package final class NodeCore: Sendable {
             log.debug("FOLLOW ignored: not an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
             return
         }
-        joiner.follow(host, to: address, over: link)
+        joiner.follow(host, to: address, security: security, over: link)
     }
 
     // MARK: - End

@@ -84,7 +84,8 @@ package final class HostSecurity: Sendable {
             do throws(TLSFileError) {
                 let loaded = try TLSServer.load(TLSServerSettings(tls))
                 files.servers[entry.address] = loaded
-                files.warn(about: loaded.certificate, at: tls.certificate.location)
+                files.warn(about: [loaded.certificate], at: tls.certificate.location)
+                if let ca = tls.clientCA { files.warn(about: loaded.clientAuthorities, at: ca.location) }
             } catch {
                 errors.append(
                     ConfigurationError(error, in: [tls.certificate, tls.key, tls.clientCA], or: entry.location))
@@ -96,8 +97,9 @@ package final class HostSecurity: Sendable {
                 let loaded = try TLSClient.load(TLSClientSettings(tls, for: entry.address))
                 files.clients[entry.address] = loaded
                 if let certificate = loaded.certificate, let location = tls.certificate?.location {
-                    files.warn(about: certificate, at: location)
+                    files.warn(about: [certificate], at: location)
                 }
+                if let ca = tls.ca { files.warn(about: loaded.authorities, at: ca.location) }
             } catch {
                 errors.append(ConfigurationError(error, in: [tls.certificate, tls.key, tls.ca], or: entry.location))
             }
@@ -120,12 +122,14 @@ extension TLSClient.Loaded {
 }
 
 extension HostSecurity.Files {
-    fileprivate mutating func warn(about certificate: CertificateSummary, at location: ConfigurationLocation) {
+    fileprivate mutating func warn(about certificates: [CertificateSummary], at location: ConfigurationLocation) {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
-        guard let warning = certificate.warning(at: Int64(now.tv_sec)) else { return }
-        let line = "\(location): \(certificate.file): \(warning)"
-        if !warnings.contains(line) { warnings.append(line) }
+        for certificate in certificates {
+            guard let warning = certificate.warning(at: Int64(now.tv_sec)) else { continue }
+            let line = "\(location): \(certificate.file): \(warning)"
+            if !warnings.contains(line) { warnings.append(line) }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ extension ConfigurationSchema {
                 "listen", type: "address, mapping, or a list", text: { text($0.listen.map(text)) },
                 "one address or a list: [127.0.0.1:5555, \"[::1]:5555\"]; port 0 selects a free port",
                 "The host accepts links there. The log line `ready` has the selected port. A mapping has `address` and "
-                    + "`tls` ([TLS](#tls)).",
+                    + "`tls` ([TLS](#tls)) or, for a Unix socket, `mode` (the permissions of its file, 0600 by default).",
                 read: { reader, entry, node in
                     node.listen = reader.listeners(entry.value)
                     if case .list(let elements) = entry.value.content, elements.isEmpty {

@@ -50,7 +50,8 @@ final class Adversary: @unchecked Sendable {
         world.hostiles = Hostiles(host: plan.adversary, id: id)
         internet.listen(
             at: Internet.address(of: plan.adversary),
-            Internet.Acceptor(host: plan.adversary, isOurs: false) { [weak self] connection in self?.accept(connection) })
+            Internet.Acceptor(host: plan.adversary, isOurs: false) { [weak self] connection in self?.accept(connection)
+            })
     }
 
     var addressText: String { "\(Internet.ip(of: plan.adversary)):\(Internet.port)" }
@@ -158,7 +159,9 @@ final class Adversary: @unchecked Sendable {
 
     /// Records what it sends.
     func sends(_ op: WireOp) {
-        if op.command == .dial || op.command == .data { own.insert(Ends(source: op.source, destination: op.destination)) }
+        if op.command == .dial || op.command == .data {
+            own.insert(Ends(source: op.source, destination: op.destination))
+        }
         if op.command == .service { ownAddresses.insert(op.source) }
     }
 

@@ -103,7 +103,8 @@ struct AdversaryAttack {
 
     private mutating func announce() {
         guard let link = pickLink() else { return }
-        let name = random.chance(70) ? pickOffer()?.name ?? "service-0" : random.chance(50) ? "secret" : random.sourceName()
+        let name =
+            random.chance(70) ? pickOffer()?.name ?? "service-0" : random.chance(50) ? "secret" : random.sourceName()
         let host = random.chance(80) ? link.claimed : pickHost() ?? adversary.id
         let source = Address(host: host, port: adversary.takePort())
         let isPrivate = adversary.isRouter(link.target) && random.chance(50)
@@ -119,7 +120,8 @@ struct AdversaryAttack {
         let source = isOwn ? Address(host: link.claimed, port: offer.address.port) : offer.address
         let receiver = random.chance(50) ? pickHost() : nil
         send(
-            WireOp(.noService, to: Address(host: receiver ?? HostID(rawValue: 0), port: 0), from: source, text: offer.name),
+            WireOp(
+                .noService, to: Address(host: receiver ?? HostID(rawValue: 0), port: 0), from: source, text: offer.name),
             over: link)
     }
 
@@ -246,7 +248,9 @@ struct AdversaryAttack {
             Command.ping, .pong, .data, .syn, .ack, .synAck, .fin1, .fin2, .err, .rst, .goAway, .noService, .follow,
             .handshake, Command(rawValue: 77),
         ])
-        for _ in 0..<count { link.send(WireOp(command, to: to, from: source, text: command == .follow ? adversary.addressText : "")) }
+        for _ in 0..<count {
+            link.send(WireOp(command, to: to, from: source, text: command == .follow ? adversary.addressText : ""))
+        }
         for _ in 0..<5 { link.send(WireOp(.discover, to: to, from: source)) }
     }
 }

@@ -18,7 +18,10 @@ final class AdversaryLink: Endpoint {
     var isUp: Bool { isOpen && peer != nil }
 
     /// - Parameter hasAbilities: whether the adversary claims to be a node of this library.
-    init(_ connection: Connection, side: Int, claims id: HostID, hasAbilities: Bool, seenAt place: String, by adversary: Adversary) {
+    init(
+        _ connection: Connection, side: Int, claims id: HostID, hasAbilities: Bool, seenAt place: String,
+        by adversary: Adversary
+    ) {
         self.connection = connection
         self.side = side
         self.adversary = adversary
@@ -27,7 +30,8 @@ final class AdversaryLink: Endpoint {
         let abilities = hasAbilities ? "\"Abilities\":[\"eager\",\"push\",\"refuse\",\"window\"],\"MaxOp\":262144," : ""
         send(
             WireOp(
-                .handshake, to: .linkPeer, from: Address(host: id, port: 0), text: "{\(abilities)\"RAddr\":\"\(place)\"}"))
+                .handshake, to: .linkPeer, from: Address(host: id, port: 0),
+                text: "{\(abilities)\"RAddr\":\"\(place)\"}"))
         tick()
     }
 

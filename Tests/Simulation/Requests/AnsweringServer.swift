@@ -116,7 +116,9 @@ private struct SimulatedAdmission: RequestAdmission {
         plan.allows(SimulatedCaller(identity: caller.identity, isNamed: !caller.names.isEmpty))
     }
 
-    func admit(_ caller: Caller, from address: String, now: ContinuousClock.Instant) -> Admission { .admitted(place: nil) }
+    func admit(_ caller: Caller, from address: String, now: ContinuousClock.Instant) -> Admission {
+        .admitted(place: nil)
+    }
 }
 
 /// The failure of a source function or a source, as the answer plans it.

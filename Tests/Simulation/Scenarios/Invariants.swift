@@ -108,7 +108,7 @@ struct Invariants {
     /// has forwarded ops, because it cannot know whether streams still use it.)
     private func duplicates(of host: Int) -> String? {
         var seen: Set<Int> = []
-        for connection in mesh.internet.connections 
+        for connection in mesh.internet.connections
         where connection.isUp && connection.hosts.contains(host) && !isOfAdversary(connection) {
             let other = connection.hosts[0] == host ? connection.hosts[1] : connection.hosts[0]
             if other == host { return "n\(host) has a link to itself" }
@@ -126,7 +126,8 @@ struct Invariants {
         var expected: [Int: WireMonitor.HostileOps] = [:]
         for link in mesh.adversary?.links ?? [] where link.connection.isUp {
             expected[link.target, default: WireMonitor.HostileOps()].forged += link.connection.monitor.hostile.forged
-            expected[link.target, default: WireMonitor.HostileOps()].services += link.connection.monitor.hostile.services
+            expected[link.target, default: WireMonitor.HostileOps()].services +=
+                link.connection.monitor.hostile.services
         }
         for (host, ops) in expected.sorted(by: { $0.key < $1.key }) {
             guard let refused = mesh.ours(host)?.refused else { continue }

@@ -74,7 +74,9 @@ struct Plan {
         self.events = (events + Event.drawn(hosts: count, answers: answers, &requests)).sorted { $0.at < $1.at }
         // As above: seeds that are not guarded stay as they were.
         var guarding = SeededRandom(seed, 25)
-        guard guarding.chance(Self.guardedShare) || isGuarded, let guardPlan = GuardPlan(self, &guarding) else { return }
+        guard guarding.chance(Self.guardedShare) || isGuarded, let guardPlan = GuardPlan(self, &guarding) else {
+            return
+        }
         self.guardPlan = guardPlan
         self.events = (self.events + guardPlan.drawnEvents(self, &guarding)).sorted { $0.at < $1.at }
     }

@@ -105,7 +105,9 @@ final class Internet: @unchecked Sendable {
 
     /// One of the streams that were dialled last between two random hosts, with its dialer first.
     func recentStream(_ random: inout SeededRandom) -> (from: Address, to: Address)? {
-        let pairs = books.keys.sorted { ($0.from, $0.to) < ($1.from, $1.to) }.filter { books[$0]?.recent.isEmpty == false }
+        let pairs = books.keys.sorted { ($0.from, $0.to) < ($1.from, $1.to) }.filter {
+            books[$0]?.recent.isEmpty == false
+        }
         guard !pairs.isEmpty, let book = books[random.pick(pairs)] else { return nil }
         return random.pick(book.recent)
     }

@@ -45,6 +45,8 @@ package final class LinkHandler: ChannelInboundHandler {
     @exclusivity(unchecked) private var hasDroppedOps = false
     /// The limit of the bytes that are read in a second; `nil` for none.
     @exclusivity(unchecked) private var pace: ReadPace?
+    /// The time until which the link does not read, because of ``pace``.
+    @exclusivity(unchecked) private var pausedUntil: UInt64 = 0
     /// Promise that succeeds when the link is up and fails if the link ends before that.
     private let up: EventLoopPromise<LinkUp>
 
@@ -255,10 +257,12 @@ package final class LinkHandler: ChannelInboundHandler {
         identify()
         if machine.mayRelay != mayRelay, hasDroppedOps || hasRelayedOps { return close(Self.relayChanged) }
         node.directory.recordOwner(of: link)
-        for (offer, isPrivate) in node.withdrawForbidden(of: link) { withheld[offer] = isPrivate }
         let waiting = withheld
         withheld = [:]
         for (offer, isPrivate) in waiting { add(offer, isPrivate: isPrivate) }
+        for (offer, isPrivate) in node.withdrawForbidden(of: link) where withheld.count < Self.maximumWithheld {
+            withheld[offer] = isPrivate
+        }
     }
 
     /// Whether streams or offers of hosts behind the peer use the link.
@@ -440,10 +444,21 @@ package final class LinkHandler: ChannelInboundHandler {
 
     /// Stops reading for a while if the peer sends more bytes than the limit allows.
     private func keepPace(_ count: Int) {
-        guard let pause = pace?.received(count, now: link.now), let context else { return }
+        let now = link.now
+        guard let pause = pace?.received(count, now: now), let context else { return }
+        // NIO passes up to four reads before it looks at the option.
+        let isPausing = pausedUntil > now
+        pausedUntil = now + pause
+        guard !isPausing else { return }
         setReading(false, context)
-        link.eventLoop.scheduleTask(in: .nanoseconds(Int64(clamping: pause))) { [link] in
+        resumeReading()
+    }
+
+    /// Reads again at ``pausedUntil``.
+    private func resumeReading() {
+        link.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(pausedUntil)) { [link] in
             guard let handler = link.handler.value, let context = handler.context else { return }
+            guard handler.pausedUntil <= link.now else { return handler.resumeReading() }
             handler.setReading(true, context)
         }
     }

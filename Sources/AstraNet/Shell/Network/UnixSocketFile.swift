@@ -7,9 +7,17 @@
 #endif
 
 /// The file of a Unix socket at which a node listens.
-enum UnixSocketFile {
+package enum UnixSocketFile {
     /// Only the user of the process and root can connect.
-    static let mode: mode_t = 0o600
+    package static let mode: UInt32 = 0o600
+
+    /// Sets the permissions of a socket that was created with ``mode``.
+    static func set(_ mode: UInt32, of path: String) throws(AstraNetError) {
+        guard chmod(path, mode) == 0 else {
+            throw AstraNetError(
+                .permissionDenied, "cannot set the permissions of the socket: \(String(cString: strerror(errno)))")
+        }
+    }
 
     /// Removes a socket that a process has left behind. Does nothing if there is no file.
     ///
@@ -22,7 +30,9 @@ enum UnixSocketFile {
             throw AstraNetError(.addressInUse, "the file there is not a socket")
         }
         guard !hasListener(path) else { throw AstraNetError(.addressInUse, "another process listens there") }
-        unlink(path)
+        guard unlink(path) == 0 || errno == ENOENT else {
+            throw AstraNetError(.addressInUse, "cannot remove the abandoned socket: \(String(cString: strerror(errno)))")
+        }
     }
 
     /// Removes the socket of this process at the end. Blocks shortly on the file system.
@@ -33,7 +43,7 @@ enum UnixSocketFile {
     }
 
     private static func hasListener(_ path: String) -> Bool {
-        let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
         guard descriptor >= 0 else { return true }
         defer { close(descriptor) }
         var address = sockaddr_un()
@@ -46,7 +56,7 @@ enum UnixSocketFile {
                 connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
-        // ECONNREFUSED: no process has the socket open.
+        // ECONNREFUSED: no process has the socket open. EAGAIN: its backlog is full.
         return result == 0 || errno != ECONNREFUSED
     }
 }
