@@ -59,10 +59,12 @@ extension Node {
             }
             if let descriptor = adopting(requested) {
                 server = try await SocketNetwork.adopt(descriptor, on: core.group, initializer: makeLink).get()
+            } else if case .unix(let path) = address {
+                let descriptor = try UnixSocketFile.listen(at: path, mode: mode, backlog: SocketNetwork.backlog)
+                server = try await SocketNetwork.adopt(descriptor, on: core.group, initializer: makeLink).get()
+                try await server.setOption(.autoRead, value: true).get()
             } else {
-                if case .unix(let path) = address { try UnixSocketFile.removeAbandoned(path) }
                 server = try await network.listen(at: requested, on: core.group, initializer: makeLink).get()
-                if case .unix(let path) = address { try UnixSocketFile.set(mode, of: path) }
             }
             let accepting = server
             let log = core.log

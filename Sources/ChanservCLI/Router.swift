@@ -85,6 +85,9 @@ struct Router: AsyncParsableCommand {
         node.role = .router
         node.name = name
         let own = tls.own
+        if own != nil, own?.certificate == nil {
+            logger.warning("the listeners accept links without TLS: --tls-cert and --tls-key are not given")
+        }
         node.listen = listen.map { ListenOptions($0, tls: $0.isUnix ? nil : listenerTLS(own)) }
         node.join = join.map { JoinOptions($0, tls: $0.isUnix ? nil : own) }
         node.environment = environment.isEmpty ? nil : environment

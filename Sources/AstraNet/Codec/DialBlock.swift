@@ -354,50 +354,47 @@ extension DialBlock {
     /// Returns the payload of a DIAL that a router forwards: with `identity` in the place of an identity that the payload
     /// claims. Keeps the other entries, also those of unknown types.
     ///
+    /// A payload that the receiver must ignore is replaced as a whole: it would also make the receiver ignore the
+    /// identity, and with the identity behind a cut entry it could become valid.
+    ///
     /// - Returns: `nil` if the payload can be forwarded as it is.
     package static func replacingIdentity(in payload: ByteBuffer, with identity: String?) -> ByteBuffer? {
-        // A receiver ignores a payload that is not a block of this version.
-        guard payload.readableBytes == 0 || payload.readableBytesView.first == version else { return nil }
-        var (claims, isSource) = (false, false)
-        let malformed = forEachEntry(of: payload) { type, _ in
-            claims = claims || type == EntryType.identity
-            isSource = isSource || type == EntryType.source
+        guard payload.readableBytes > 0 else { return identity.map { identityBlock($0) } }
+        guard let received = DialBlock(decoding: payload) else {
+            return identity.map { identityBlock($0) } ?? ByteBuffer()
         }
         // The client knows the server of a pushed source.
-        let identity = isSource ? nil : identity
-        guard claims || identity != nil || !malformed.isEmpty else { return nil }
-        var block = ByteBuffer()
-        // The receiver would ignore a malformed block. With the identity behind the cut entry it could become valid.
-        if malformed.isEmpty {
-            block.writeInteger(version)
-            _ = forEachEntry(of: payload) { type, entry in
-                if type != EntryType.identity { block.writeBytes(entry) }
-            }
-        } else if identity != nil {
-            block.writeInteger(version)
-        }
-        if let identity {
-            block.writeInteger(EntryType.identity)
-            block.writeInteger(UInt16(identity.utf8.count))
-            block.writeString(identity)
+        let identity = received.source == nil ? identity : nil
+        guard identity != nil || claimsIdentity(payload) else { return nil }
+        var block = identity.map { identityBlock($0) } ?? ByteBuffer(integer: version)
+        forEachEntry(of: payload) { type, entry in
+            if type != EntryType.identity { block.writeBytes(entry) }
         }
         return block
     }
 
-    /// Calls `body` with the type of each entry and all its bytes.
-    ///
-    /// - Returns: the bytes behind the last whole entry.
-    private static func forEachEntry(
-        of payload: ByteBuffer, _ body: (UInt8, ByteBufferView) -> Void
-    ) -> ByteBufferView {
+    private static func identityBlock(_ identity: String) -> ByteBuffer {
+        var block = ByteBuffer(integer: version)
+        block.writeInteger(EntryType.identity)
+        block.writeInteger(UInt16(identity.utf8.count))
+        block.writeString(identity)
+        return block
+    }
+
+    private static func claimsIdentity(_ payload: ByteBuffer) -> Bool {
+        var claims = false
+        forEachEntry(of: payload) { type, _ in claims = claims || type == EntryType.identity }
+        return claims
+    }
+
+    /// Calls `body` with the type of each entry of a valid block, and all its bytes.
+    private static func forEachEntry(of payload: ByteBuffer, _ body: (UInt8, ByteBufferView) -> Void) {
         var rest = payload.readableBytesView.dropFirst()
         while let type = rest.first, rest.count >= entryHeaderSize {
             let length = Int(rest[rest.startIndex + 1]) << 8 | Int(rest[rest.startIndex + 2])
-            guard rest.count >= entryHeaderSize + length else { break }
             let entry = rest.prefix(entryHeaderSize + length)
             body(type, entry)
             rest = rest.dropFirst(entry.count)
         }
-        return rest
     }
 }

@@ -1,3 +1,4 @@
+internal import Crypto
 internal import NIOSSL
 package import X509
 
@@ -30,6 +31,11 @@ struct LoadedIdentity: Sendable {
                     + "\(isServer ? "server" : "client"): its extended key usage has no \(usage)",
                 remedy: "give a certificate with this usage; 'chanserv certificates new --host' makes one for both")
         }
+        guard chain[0].certificate.publicKey.isSupported else {
+            throw TLSFileError(
+                file: certificate, line: chain[0].line, problem: "links cannot use the type of this certificate's key",
+                remedy: "use a key of type ECDSA (P-256, P-384) or RSA (2,048 bits or more)")
+        }
         summary = CertificateSummary(chain[0].certificate, file: certificate, line: chain[0].line)
         self.chain = try chain.niossl(file: certificate)
         do {
@@ -39,6 +45,13 @@ struct LoadedIdentity: Sendable {
                 file: key, line: privateKey.line, problem: "TLS cannot use the private key: \(error)",
                 remedy: "use a key of type ECDSA (P-256, P-384) or RSA (2,048 bits or more)")
         }
+    }
+}
+
+extension Certificate.PublicKey {
+    /// Whether both ends of a link can use the key: clients offer no signatures with other types.
+    fileprivate var isSupported: Bool {
+        Curve25519.Signing.PublicKey(self) == nil && P521.Signing.PublicKey(self) == nil
     }
 }
 

@@ -101,7 +101,8 @@ package final class HostSecurity: Sendable {
                 }
                 if let ca = tls.ca { files.warn(about: loaded.authorities, at: ca.location) }
             } catch {
-                errors.append(ConfigurationError(error, in: [tls.certificate, tls.key, tls.ca], or: entry.location))
+                let place = entry.location ?? ConfigurationLocation(file: "\(entry.address)")
+                errors.append(ConfigurationError(error, in: [tls.certificate, tls.key, tls.ca], or: place))
             }
         }
         guard errors.isEmpty else { throw ConfigurationErrors(errors) }

@@ -502,6 +502,7 @@ package final class LinkHandler: ChannelInboundHandler {
                 perform(machine.received(op, now: link.now))
             case .forged:
                 hasDroppedOps = true
+                if op.header.command == .dial { streams.refuseRelayed(op) }
                 node.forgedOp(of: op.header.source.host, from: link, log)
             case .none:
                 return
