@@ -104,7 +104,7 @@ import Testing
                 #expect(handshake.abilities == Set(Handshake.Ability.allCases))
                 #expect(handshake.maximumPayload == Op.largePayload)
                 // The abilities of this version, and those that the document specifies.
-                let names = ["eager", "push", "refuse", "window"]
+                let names = ["eager", "identity", "push", "refuse", "window"]
                 #expect(members["Abilities"] == .array(names.map { .string($0) }))
             }
         }
