@@ -157,7 +157,7 @@ private func errors(_ text: String) -> [String] {
         (
             "{listen: unix:\(String(repeating: "a", count: 103))}",
             "1:16: expected an address such as 127.0.0.1:5555: the path of the socket "
-                + "'/etc/\(String(repeating: "a", count: 55))…' has 108 bytes, but at most 107 are allowed: choose a "
+                + "'/etc/\(String(repeating: "a", count: 55))…' has 108 bytes, but at most 103 are allowed: choose a "
                 + "shorter one, such as unix:/run/chanserv/mesh.sock"
         ),
     ])

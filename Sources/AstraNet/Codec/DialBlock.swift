@@ -73,7 +73,7 @@ package struct DialBlock: Hashable, Sendable {
     /// Maximum size of an encoded block in bytes, without the identity that a router adds.
     package static let maximumSize = 4_096
     /// Maximum size of a received block in bytes.
-    private static let maximumReceivedSize = maximumSize + entryHeaderSize + RelayedIdentity.maximumSize
+    package static let maximumReceivedSize = maximumSize + entryHeaderSize + RelayedIdentity.maximumSize
 
     /// The version of the encoding (`docs/protocol.md` §6).
     package static let version: UInt8 = 1

@@ -278,7 +278,7 @@ package final class NodeCore: Sendable {
         guard link.identity.rules != nil else { return true }
         let name = name()
         let offer = ServiceOffer(name: name, address: Address(host: .peer, port: 0), isRelayed: false)
-        return mayAnnounce(offer, link) || SourceName.matches(name, environmentSuffix: "")
+        return mayAnnounce(offer, link) || SourceName.matches(inAnyEnvironment: name)
     }
 
     /// Counts and logs an op with another host as its source.

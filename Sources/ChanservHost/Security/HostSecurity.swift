@@ -38,10 +38,10 @@ package final class HostSecurity: Sendable {
     /// `listen 0.0.0.0:5556`.
     package func changes(to files: Files) -> [String] {
         let listening = servers.filter { address, server in
-            files.servers[address].map { !$0.isSame(as: server.loaded) } ?? false
+            files.servers[address].map { $0 != server.loaded } ?? false
         }
         let joining = clients.filter { address, client in
-            files.clients[address].map { !$0.isSame(as: client.loaded) } ?? false
+            files.clients[address].map { $0 != client.loaded } ?? false
         }
         return listening.keys.map { "listen \($0)" }.sorted() + joining.keys.map { "join \($0)" }.sorted()
     }
@@ -107,18 +107,6 @@ package final class HostSecurity: Sendable {
         }
         guard errors.isEmpty else { throw ConfigurationErrors(errors) }
         return files
-    }
-}
-
-extension TLSServer.Loaded {
-    fileprivate func isSame(as other: Self) -> Bool {
-        settings == other.settings && certificate == other.certificate && clientAuthorities == other.clientAuthorities
-    }
-}
-
-extension TLSClient.Loaded {
-    fileprivate func isSame(as other: Self) -> Bool {
-        settings == other.settings && certificate == other.certificate && authorities == other.authorities
     }
 }
 

@@ -4,7 +4,7 @@ public struct ListenOptions: Sendable, Hashable {
     public var address: HostAddress
     /// TLS for the links that are accepted (`tls`); `nil`, the default, for none.
     public var tls: ServerTLSOptions?
-    /// The permissions of the file of a Unix socket (`mode`). Whoever may write to it can connect. `0600` by default:
+    /// The permissions of the file of a Unix socket (`mode`). Users who may write to it can connect. `0600` by default:
     /// only the user of the host and root.
     public var mode: UInt32 = Self.defaultMode
     /// The position of the entry; `nil` for an address that no file has.

@@ -79,7 +79,8 @@ extension ConfigurationReader {
         var addressNode = node
         var (tls, mode): (YAMLEntry?, YAMLEntry?)
         if case .mapping = node.content {
-            let entries = entries(node, name, known: purpose.listens ? ["address", "tls", "mode"] : ["address", "tls"])
+            let entries = entries(
+                node, name, known: purpose.listens ? ["address", "tls", "mode"] : ["address", "tls"])
             tls = entries["tls"]
             mode = entries["mode"]
             guard let entry = entries["address"] else {

@@ -86,6 +86,24 @@ import Testing
         await guarded.end()
     }
 
+    @Test func `the host id 0 stands for the peer only in PONG`() async throws {
+        let guarded = try await Guarded(Self.rules)
+        let target = try guarded.node.echo("target")
+        let hostile = try await guarded.raw(as: "friend")
+        let nobody = Address(HostID(rawValue: 0), 9)
+        hostile.send(WireOp(.pong, to: .otherEnd, from: nobody))
+        _ = await hostile.opsUntilPong()
+        let before = guarded.node.refused.forgedOps
+        for command in [Command.service, .follow, .dial, .rst, .discover] {
+            hostile.send(WireOp(command, to: target.address, from: nobody, text: "pay"))
+        }
+        #expect(await hostile.opsUntilPong().isEmpty)
+        #expect(guarded.node.refused.forgedOps == before + 5)
+        await hostile.close()
+        target.close()
+        await guarded.end()
+    }
+
     @Test func `a peer that may relay sends messages of other hosts`() async throws {
         let guarded = try await Guarded(Self.rules)
         let target = try guarded.node.echo("target")
@@ -196,11 +214,12 @@ import Testing
         let client = Node.withoutTimeouts(.client)
         try await guarded.join(client, as: "friend")
         let hostile = try await guarded.raw(as: "stranger")
-        for name in ["pay", Self.sourceName] {
+        for name in ["pay", Self.sourceName, Self.sourceName + ".staging"] {
             hostile.send(WireOp(.service, to: Address(client.id, 0), from: Address(hostile.host, 99), text: name))
         }
         _ = await hostile.opsUntilPong()
-        try await eventually { client.services.contains { $0.name == Self.sourceName } }
+        try await eventually { client.services.contains { $0.name == Self.sourceName + ".staging" } }
+        #expect(client.services.contains { $0.name == Self.sourceName })
         #expect(client.services.filter { $0.name == "pay" }.count == 1)
         #expect(guarded.node.refused.forbiddenServices == 1)
         await hostile.close()

@@ -70,7 +70,8 @@ package enum UnixSocketFile {
         }
         guard !hasListener(path) else { throw AstraNetError(.addressInUse, "another process listens there") }
         guard unlink(path) == 0 || errno == ENOENT else {
-            throw AstraNetError(.addressInUse, "cannot remove the abandoned socket: \(String(cString: strerror(errno)))")
+            throw AstraNetError(
+                .addressInUse, "cannot remove the abandoned socket: \(String(cString: strerror(errno)))")
         }
     }
 
@@ -82,7 +83,8 @@ package enum UnixSocketFile {
     }
 
     private static func hasListener(_ path: String) -> Bool {
-        let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
+        let descriptor = socket(
+            AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
         guard descriptor >= 0 else { return true }
         defer { close(descriptor) }
         let result = withAddress(path) { connect(descriptor, $0, $1) }
