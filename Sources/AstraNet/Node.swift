@@ -102,7 +102,7 @@ public final class Node: Sendable {
         await keepJoined(.tcp(host: host, port: port))
     }
 
-    /// The access rules, which decide what peers may do (`docs/security.md`). `nil`, the default, allows everything.
+    /// The access rules, which restrict peers (`docs/security.md`). `nil`, the default, allows everything.
     /// A change applies to the links that are up too.
     public var access: AccessRules? {
         get { core.access }

@@ -1,4 +1,4 @@
-/// How a node tells an address at which it accepts links over TLS (`docs/protocol.md` §3).
+/// The notation of addresses at which a node accepts links over TLS (`docs/protocol.md` §3).
 enum SecureAddress {
     /// The payload of a DISCOVER whose sender can use such addresses.
     static let ability = "tls"

@@ -1,4 +1,4 @@
-/// What the peer of a link, or the caller behind a router, has proved, and what the access rules allow it.
+/// The credentials of the peer of a link, or of a caller behind a router, and its rights by the access rules.
 ///
 /// A class, because each request reads it.
 package final class LinkIdentity: Sendable {

@@ -37,10 +37,10 @@ final class ConnectionWarnings: Sendable {
         }
     }
 
-    /// Logs a warning about what the access rules do not allow a peer, at most once a minute for each peer and kind.
+    /// Logs a warning about an act of a peer that the access rules forbid, at most once a minute for each peer and kind.
     ///
     /// - Parameters:
-    ///   - detail: what the peer used, for the metadata.
+    ///   - detail: the service or the host of the act, for the metadata.
     ///   - log: the log of the link.
     func forbidden(_ kind: Forbidden, _ detail: String, by identity: LinkIdentity, _ log: Logger) {
         let name = identity.name.isEmpty ? "a peer without an identity" : "the peer '\(identity.name)'"
@@ -51,7 +51,7 @@ final class ConnectionWarnings: Sendable {
         }
     }
 
-    /// What access rules forbid.
+    /// An act that access rules forbid.
     enum Forbidden: Sendable {
         case service
         case forgedOp

@@ -129,7 +129,7 @@ public protocol ConnectionDelegate: AnyObject, Sendable {
     func connectionChanged()
 }
 
-/// What the network has verified about the client of a connection.
+/// The verified identity of the client of a connection.
 public struct Caller: Sendable, Hashable {
     /// The verified name of the client, for example a URI of its certificate; empty if it has proved none.
     public var identity: String
@@ -161,7 +161,7 @@ public protocol Connection: AnyObject, Sendable {
     /// The address of the peer, in the network's notation.
     var peerDescription: String { get }
 
-    /// What the network has verified about the client that dialled. Available until ``takeContext()``. The default
+    /// The verified identity of the client that dialled. Available until ``takeContext()``. The default
     /// implementation returns an unknown caller.
     var caller: Caller { get }
 

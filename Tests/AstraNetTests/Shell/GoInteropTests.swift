@@ -74,6 +74,21 @@ import Testing
         await node.shutdown()
     }
 
+    @Test func `sources that a Go client has not dialled end with its link`() async throws {
+        let (node, service) = try serve()
+        let go = try await GoLikePeer.join(try await node.listen(host: "127.0.0.1", port: 0))
+        let master = try #require(await go.dial("service"))
+        try await master.writeFrame([])
+        #expect(try await master.readFrames().count == 2 * (1 + Self.sources.count))
+        master.close()
+        #expect(service.counters.sourcesWaiting == 1 + Self.sources.count)
+        await go.close()
+        // The time for a client to dial is an hour here.
+        try await eventually { service.counters.requestsOpen == 0 && service.counters.sourcesWaiting == 0 }
+        service.stopAccepting()
+        await node.shutdown()
+    }
+
     /// Plain frames and frames that look like compressed ones.
     private static let trickyFrames =
         frames + [

@@ -33,11 +33,9 @@ package final class Link: Sendable {
     package let pushGrants: BufferBudget
     /// `ip:port` of the peer; empty if the peer has no such address.
     let peerSocketAddress = NIOLockedValueBox("")
-    /// What the peer has proved, and what it may do.
     private let identityBox = NIOLockedValueBox(LinkIdentity.unknown)
-    /// Secures the connection; `nil` for none.
+    /// The security of the connection; `nil` for none.
     let security: (any LinkSecurity)?
-    /// Where the connection was made.
     let origin: LinkOrigin
     /// Name of the peer for people; `nil` if it sent none.
     let peerName = NIOLockedValueBox<String?>(nil)
@@ -264,7 +262,7 @@ package final class Link: Sendable {
         isPeerKnown.store(true, ordering: .releasing)
     }
 
-    /// What the peer has proved, and what it may do. Set on the event loop.
+    /// The credentials and the rights of the peer. Set on the event loop.
     package var identity: LinkIdentity {
         get { identityBox.withLockedValue { $0 } }
         set { identityBox.withLockedValue { $0 = newValue } }
@@ -454,7 +452,7 @@ package struct LinkUp: Sendable {
     var isRetired: Bool
 }
 
-/// Where the connection of a link was made.
+/// The origin of the connection of a link.
 package enum LinkOrigin: Sendable, Hashable {
     /// This node opened the connection.
     case dialled

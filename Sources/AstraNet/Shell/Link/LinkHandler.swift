@@ -35,7 +35,7 @@ package final class LinkHandler: ChannelInboundHandler {
     /// The first bytes of the connection, at most ``ForeignBytes/examined``.
     @exclusivity(unchecked) private var firstBytes: [UInt8] = []
     @exclusivity(unchecked) private var hasCheckedFirstBytes = false
-    /// What the connection has proved about the peer.
+    /// The credentials of the peer.
     @exclusivity(unchecked) private var credentials = PeerCredentials()
     /// Offers that the access rules do not allow, and whether each was sent to this node only. A reload may allow them.
     @exclusivity(unchecked) private var withheld: [ServiceOffer: Bool] = [:]

@@ -175,7 +175,7 @@ extension MeshStream {
         }
     }
 
-    /// What the dialer has proved to this node, or to the router that forwarded the DIAL. Call it before
+    /// The identity that the dialer has proved to this node, or to the router that forwarded the DIAL. Read it before
     /// ``takeDial()``, which removes the router's statement.
     package var callerIdentity: LinkIdentity {
         let peer = link.identity

@@ -303,6 +303,8 @@ package final class RequestScope: ConnectionDelegate {
                 source.setBinding(binding)
                 isRegistered = register(source, makeWork)
                 guard isRegistered else { return .ended }
+                // The client cannot dial the name any more, because the link is lost on which it was announced.
+                binding.whenWithdrawn { [weak source] in source?.cancel(.clientGone) }
                 if try !connection.write(announcement.take()) { noteFull() }
             } catch {
                 throw ChanservError(error, while: "announcing a source")
