@@ -58,7 +58,7 @@ class SourceState:
     def receive(self) -> None:
         """Reads the header of a pushed source from what has arrived."""
         stream = self.stream
-        if stream is None or self.header is not None or self.finished:
+        if stream is None or self.header is not None or self.error is not None or self.finished:
             return
         if stream.buffered:
             data = stream.take()
@@ -70,8 +70,8 @@ class SourceState:
         try:
             self.header = self.decoder.next()
         except FrameError as error:
-            stream.fail(error)
             self.error = error
+            stream.fail(error)
         if self.header is None and stream.ended:
             # The consumer takes the source and gets its error.
             self.header = b""
@@ -288,9 +288,9 @@ class Request:
         """Fails the request at both ends. Sources that came before stay valid."""
         if self.error is None:
             self.error = error
+        self.listed = True
         if self.master is not None:
             self.master.fail(error)
-        self.listed = True
         self.link.release_grant(self)
         self.link.changed(self)
 

@@ -215,4 +215,9 @@ class Stream:
         self.send(ops.FIN1)
         self.send(ops.FIN2)
         self.link.forget(self)
-        self.link.changed(self.request or self.source)
+        if self.request is not None:
+            self.request.pump()
+            self.link.changed(self.request)
+        elif self.source is not None:
+            self.source.receive()
+            self.link.changed(self.source)

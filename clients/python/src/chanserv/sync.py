@@ -1,0 +1,245 @@
+"""The client without asyncio: the same names, with `with` and `for`.
+
+    with chanserv.sync.connect("127.0.0.1:5555") as client:
+        body = client.fetch("echo", b"hello")
+
+A thread of the client runs the links, so they stay alive while the program does other things. A client and what it
+returns may be used by several threads, but each source by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Any, Coroutine, Deque, Iterator, Optional, Type, TypeVar
+
+from . import client as _async
+from .client import MAX_FETCH, Body
+from .errors import AnswerTooLarge, Closed
+
+_Result = TypeVar("_Result")
+
+
+class _Loop:
+    """The thread of a client."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="chanserv", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
+
+    def start(self, coroutine: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        """Runs a coroutine to its end. An interruption cancels it."""
+        future = self.start(coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+
+def connect(*addresses: str, **options: Any) -> Client:
+    """Returns a client as a context manager. Takes the arguments of `chanserv.connect`."""
+    return Client(_async.connect(*addresses, **options))
+
+
+class Client:
+    """A client. Create it with `connect`."""
+
+    def __init__(self, client: _async.Client) -> None:
+        self._client = client
+        self._loop: Optional[_Loop] = None
+
+    def __enter__(self) -> Client:
+        self._loop = _Loop()
+        try:
+            self._loop.run(self._client.__aenter__())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all requests and links. Takes at most about 2 s."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            try:
+                loop.run(self._client.close())
+            finally:
+                loop.stop()
+
+    @property
+    def _running(self) -> _Loop:
+        if self._loop is None:
+            raise Closed("the client is not open; use `with connect(…)`")
+        return self._loop
+
+    def post(
+        self,
+        vaddr: str,
+        body: Body = b"",
+        *,
+        timeout: Optional[float] = None,
+        idle_timeout: Optional[float] = None,
+        bucket: Optional[str] = None,
+        meta: Optional[str] = None,
+        trace_parent: Optional[str] = None,
+    ) -> Posting:
+        """Sends a request, as a context manager over its sources. See `chanserv.Client.post`."""
+        posting = self._client.post(
+            vaddr, body, timeout=timeout, idle_timeout=idle_timeout, bucket=bucket, meta=meta, trace_parent=trace_parent
+        )
+        return Posting(self._running, posting)
+
+    def fetch(
+        self,
+        vaddr: str,
+        body: Body = b"",
+        *,
+        timeout: Optional[float] = None,
+        idle_timeout: Optional[float] = None,
+        bucket: Optional[str] = None,
+        meta: Optional[str] = None,
+        trace_parent: Optional[str] = None,
+        limit: int = MAX_FETCH,
+    ) -> bytes:
+        """Returns the frames of the first source, joined. See `chanserv.Client.fetch`."""
+        return self._running.run(
+            self._client.fetch(
+                vaddr,
+                body,
+                timeout=timeout,
+                idle_timeout=idle_timeout,
+                bucket=bucket,
+                meta=meta,
+                trace_parent=trace_parent,
+                limit=limit,
+            )
+        )
+
+
+class Posting:
+    """A request that is sent when it is entered with `with`."""
+
+    def __init__(self, loop: _Loop, posting: _async.Posting) -> None:
+        self._loop = loop
+        self._posting = posting
+
+    def __enter__(self) -> Sources:
+        try:
+            return Sources(self._loop, self._loop.run(self._posting.__aenter__()))
+        except BaseException:
+            self._loop.run(self._posting.__aexit__(None, None, None))
+            raise
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._loop.run(self._posting.__aexit__(kind, error, trace))
+
+
+class _Pending:
+    """A read that an interruption (such as Ctrl-C) leaves running. The next read takes its result: nothing is lost."""
+
+    def __init__(self, loop: _Loop) -> None:
+        self._loop = loop
+        self._future: Optional[concurrent.futures.Future[Any]] = None
+
+    def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        if self._future is None:
+            self._future = self._loop.start(coroutine)
+        else:
+            coroutine.close()
+        future = self._future
+        concurrent.futures.wait([future])
+        self._future = None
+        result: _Result = future.result()
+        return result
+
+
+class Sources(Iterator["Source"]):
+    """The sources of an answer. See `chanserv.Sources`."""
+
+    def __init__(self, loop: _Loop, sources: _async.Sources) -> None:
+        self._loop = loop
+        self._sources = sources
+        self._pending = _Pending(loop)
+
+    async def _next(self) -> Optional[_async.Source]:
+        # A coroutine cannot raise StopAsyncIteration into a future.
+        async for source in self._sources:
+            return source
+        return None
+
+    def __next__(self) -> Source:
+        source = self._pending.run(self._next())
+        if source is None:
+            raise StopIteration
+        return Source(self._loop, source)
+
+
+class Source(Iterator[bytes]):
+    """One source of an answer. See `chanserv.Source`."""
+
+    def __init__(self, loop: _Loop, source: _async.Source) -> None:
+        self._loop = loop
+        self._source = source
+        self._pending = _Pending(loop)
+        # Frames that came with the last one. A change of threads per frame would cost more than the frame.
+        self._frames: Deque[bytes] = deque()
+
+    @property
+    def header(self) -> bytes:
+        """The header of the source, which may be empty."""
+        return self._source.header
+
+    @property
+    def index(self) -> int:
+        """The number of the source in the answer, from 0."""
+        return self._source.index
+
+    def __next__(self) -> bytes:
+        if not self._frames:
+            self._frames.extend(self._pending.run(self._source.batch()))
+            if not self._frames:
+                raise StopIteration
+        return self._frames.popleft()
+
+    def read(self, limit: int = MAX_FETCH) -> bytes:
+        """Returns all remaining frames, joined. Raises `AnswerTooLarge` above `limit` bytes, 100 MiB by default."""
+        parts = []
+        size = 0
+        for frame in self:
+            size += len(frame)
+            if size > limit:
+                self.close()
+                raise AnswerTooLarge(f"the source has more than {limit} bytes; raise limit, or iterate over it")
+            parts.append(frame)
+        return b"".join(parts)
+
+    async def _close(self) -> None:
+        self._source.close()
+
+    def close(self) -> None:
+        """Gives the source up, and frees it at the host."""
+        self._loop.run(self._close())
