@@ -84,11 +84,11 @@ class Stream:
         while len(self.input) < count:
             if self.fin2:
                 raise EOFError
-            self.arrived.clear()
-            await self.arrived.wait()
             if self.unacked:
                 self.send(130, struct.pack(">I", self.unacked))
                 self.unacked = 0
+            self.arrived.clear()
+            await self.arrived.wait()
         data = bytes(self.input[:count])
         del self.input[:count]
         return data

@@ -109,16 +109,13 @@ plugins:
   echo: {{path: {plugin("Echo")}}}
   load: {{path: {plugin("Load")}}}
   ticker: {{path: {plugin("Ticker")}}}
-  exec:
-    path: {plugin("Exec")}
-    config: {{commands: {{fail: {{run: [/bin/sh, -c, "echo one; exit 3"]}}}}}}
 routes:
   - {{vaddr: echo, plugin: echo}}
   - {{vaddr: packed, plugin: echo, compression: true}}
   - {{vaddr: load, plugin: load}}
   - {{vaddr: loadpacked, plugin: load, compression: true}}
   - {{vaddr: ticker, plugin: ticker}}
-  - {{vaddr: exec, plugin: exec}}
+  - {{vaddr: limited, plugin: ticker, timeouts: {{serving: 300ms}}}}
 """
 
 

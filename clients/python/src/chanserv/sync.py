@@ -220,10 +220,13 @@ class Source(Iterator[bytes]):
 
     def __next__(self) -> bytes:
         if not self._frames:
-            self._frames.extend(self._pending.run(self._source.batch()))
+            self._fill()
             if not self._frames:
                 raise StopIteration
         return self._frames.popleft()
+
+    def _fill(self) -> None:
+        self._frames.extend(self._pending.run(self._source.batch()))
 
     def read(self, limit: int = MAX_FETCH) -> bytes:
         """Returns all remaining frames, joined. Raises `AnswerTooLarge` above `limit` bytes, 100 MiB by default."""
