@@ -171,6 +171,7 @@ class Link:
             check(key not in self.streams and key not in self.closed, "a port is used twice")
             name = self.names.pop(to_port, None)
             if to_port not in self.server.services and name is None:
+                self.closed.add(key)
                 return  # As Go: no answer.
             stream = self.streams[key] = Stream(self, key, to_port)
             stream.send(2)

@@ -104,7 +104,7 @@ def plugin(name: str) -> Path:
 def host_configuration(listen: str = "127.0.0.1:0", node: str = "") -> str:
     """A configuration with the sample plugins."""
     return f"""
-node: {{listen: {listen}, control: host.sock, drain: 1s{node}}}
+node: {{listen: {listen}, control: host.sock, drain: 5s{node}}}
 plugins:
   echo: {{path: {plugin("Echo")}}}
   load: {{path: {plugin("Load")}}}

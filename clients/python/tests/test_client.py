@@ -76,6 +76,8 @@ def test_cancelling_at_any_point_frees_the_host(mesh: Mesh, way: str) -> None:
             for one in (client, named):
                 assert await one.fetch("echo", b"alive") == b"alive"
                 (connection,) = one._live()
+                while connection.link._lingering:
+                    await asyncio.sleep(0.1)
                 assert not connection.link.streams and not connection.link.requests and not connection.link.awaited
                 assert connection.link.buffered == connection.link.granted == connection.link.extra_window == 0
                 assert not connection._waiters
@@ -320,7 +322,7 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    listen = '{address: "127.0.0.1:0", tls: {cert: certs/localhost.pem, key: certs/localhost.key, client_ca: certs/ca.pem}}'
+    listen = '{address: "127.0.0.1:0", tls: {certificate: certs/localhost.pem, key: certs/localhost.key, client_ca: certs/ca.pem}}'
     (tmp_path / "chanserv.yaml").write_text(host_configuration(listen))
     host = Process("serve", folder=tmp_path)
     ca, cert, key = (str(tmp_path / "certs" / name) for name in ("ca.pem", "python.pem", "python.key"))
@@ -447,7 +449,7 @@ def test_the_command(mesh: Mesh) -> None:
         )  # fmt: skip
 
     assert post("echo", "-", "--output", "raw", body=b"\xff\n").stdout == b"\xff\n"
-    assert post("echo", "--body", "one\ntwo\x1b").stdout == b"[0] header: echo\n[0] one\n[0] two\\x1b\n"
+    assert post("echo", "--body", "one\ntwo\x1b").stdout == b"[0] header: \n[0] one\n[0] two\\x1b\n"
     reference = subprocess.run(
         [str(command()), "post", "ticker", "--body", "1 1ms 3", "--output", "json", "--join", mesh.router.address],
         check=True, stdout=subprocess.PIPE,

@@ -19,11 +19,13 @@ SILENT_AFTER = 10.0
 HANDSHAKE_TIMEOUT = 10.0
 DEAD_AFTER = 100.0
 IDLE_TIMEOUT = 3.0
+LINGER = 5.0
 MAX_COOKIES = 4_096
 GRANT_WINDOW = 16_384
 FIRST_PORT = (1 << 24) + 1
 
 Address = Tuple[int, int]
+Lingering = Union[Request, SourceState, Stream]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Link:
         self.offers: Dict[str, Dict[Address, bool]] = {}
         self.offer_count = 0
         self.awaited: Dict[Tuple[int, str], SourceState] = {}
+        # Cancelled requests and sources of which announcements may arrive, and the time until then.
+        self._lingering: Dict[Lingering, Optional[float]] = {}
         self._decoder = ops.OpDecoder()
         self._changes: Dict[object, None] = {}
         self._started = self._received = self._written = now
@@ -152,6 +156,17 @@ class Link:
             self.send(ops.PING, 0, 0, 0)
         if self.streams or self.requests:
             self._busy = now
+        for state, until in list(self._lingering.items()):
+            if until is None:
+                self._lingering[state] = now + LINGER
+            elif now > until:
+                if isinstance(state, Request):
+                    state.end_lingering()
+                elif isinstance(state, Stream):
+                    self.end_lingering(state)
+                    state.end()
+                else:
+                    self._end_awaiting(state)
 
     def is_idle(self, now: float) -> bool:
         """Whether a link whose peer leaves may be closed."""
@@ -179,6 +194,8 @@ class Link:
                 self.forget(stream)
                 if stream.source is not None:
                     self._source_changed(stream.source)
+                if stream.request is not None and stream.request.lingering:
+                    stream.request.end_lingering()
         for request in list(self.requests):
             if host is None or request.host == host:
                 request.pump()
@@ -186,6 +203,7 @@ class Link:
         for source in list(self.awaited.values()):
             if host is None or source.request.host == host:
                 source.fail(error)
+                self._end_awaiting(source)
 
     def resume(self) -> None:
         """The connection takes bytes again."""
@@ -258,6 +276,7 @@ class Link:
         self.changed(self)
         source = self.awaited.pop((op.from_host, name), None)
         if source is not None:
+            self._lingering.pop(source, None)
             source.dial(op.from_port)
             self.changed(source)
 
@@ -289,6 +308,23 @@ class Link:
                 source.dial(address[1])
                 return
         self.awaited[host, source.name] = source
+        if source.finished:
+            self.linger(source)
+
+    def _end_awaiting(self, source: SourceState) -> None:
+        self._lingering.pop(source, None)
+        if source.name is not None:
+            self.awaited.pop((source.request.host, source.name), None)
+
+    def linger(self, state: Lingering) -> None:
+        """Keeps what was cancelled for 5 s, so that what its host announces or accepts meanwhile can be given up."""
+        if self.lost is None:
+            self._lingering[state] = None
+        elif isinstance(state, SourceState):
+            self._end_awaiting(state)
+
+    def end_lingering(self, state: Lingering) -> None:
+        self._lingering.pop(state, None)
 
     # Streams
 
@@ -306,6 +342,8 @@ class Link:
             stream.closed = True
             self.extra_window -= max(0, stream.window - WINDOW)
             del self.streams[stream.key]
+            if stream.abandoned:
+                self.end_lingering(stream)
 
     def _receive_stream_op(self, stream: Stream, op: Op) -> None:
         command = op.command
@@ -340,7 +378,9 @@ class Link:
             self.changed(request)
         elif source is not None:
             self._source_changed(source)
-        if request is None:
+        if stream.abandoned and stream.error is not None:
+            self.forget(stream)
+        elif request is None:
             stream.forget_if_over()
 
     def _source_changed(self, source: SourceState) -> None:
@@ -362,7 +402,10 @@ class Link:
             stream.send(ops.ACK, ops.encode_block(Block(cookie=block.cookie)))
         else:
             stream.send(ops.ACK)
-        if request is not None:
+        if stream.abandoned:
+            self.end_lingering(stream)
+            stream.end()
+        elif request is not None:
             self._send_body(request)
 
     def _receive_error(self, stream: Stream, op: Op) -> None:
@@ -462,6 +505,3 @@ def _name(payload: bytes) -> Optional[str]:
         return payload.decode("utf-8")
     except UnicodeDecodeError:
         return None
-
-
-Change = Union[Request, SourceState, Link]

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Deque, Dict, Optional, Union
 
 from ._frames import FrameDecoder, decode_frame
-from ._ops import MAX_NAME, Grant
+from ._ops import FIN1, MAX_NAME, Grant
 from ._stream import Stream
 from .errors import ChanservError, Closed, FrameError, ProtocolError, SourceFailed
 
@@ -48,10 +48,17 @@ class SourceState:
     def dial(self, port: int) -> None:
         """Dials the name, which the host has announced at `port`."""
         link = self.request.link
-        if self.finished or self.stream is not None:
+        try:
+            stream = link.dial(self.request.host, port)
+        except ProtocolError as error:
+            self.fail(error)
             return
-        self.stream = link.dial(self.request.host, port)
-        self.stream.source = self
+        if self.finished:
+            # The host keeps an announced source until it is dialled, so a source is given up with a DIAL.
+            stream.close()
+            return
+        self.stream = stream
+        stream.source = self
 
     # Bytes
 
@@ -157,8 +164,8 @@ class SourceState:
         self.finished = True
         self.decoder = FrameDecoder()
         self._release()
-        if self.name is not None:
-            self.request.link.awaited.pop((self.request.host, self.name), None)
+        if self.name is not None and self.stream is None:
+            self.request.link.linger(self)
         if self.stream is not None:
             if self.stream.offered:
                 self.request.unaccepted -= 1
@@ -191,6 +198,8 @@ class Request:
         self.error: Optional[ChanservError] = None
         self.listed = False
         self.closed = False
+        # Whether announcements that the host sent before the cancellation may still arrive.
+        self.lingering = False
 
     # Sources
 
@@ -215,7 +224,9 @@ class Request:
     def pump(self) -> None:
         """Reads announcements from the master stream, and dials their names, up to the limit."""
         stream = self.master
-        if stream is None or self.listed or self.closed:
+        if self.lingering:
+            self._give_up_announced()
+        if stream is None or self.listed:
             return
         try:
             while len(self.ready) < self.limit:
@@ -302,13 +313,53 @@ class Request:
         for source in list(self.sources):
             source.close()
         if self.master is not None:
-            self.master.close()
+            if self.listed or self.pushed or not self.master.opened or self.master.closed:
+                self.master.close()
+            else:
+                self.lingering = True
+                self.master.half_close()
+                self.link.linger(self)
+                self._give_up_announced()
         self.ready.clear()
         if not self.listed:
             self.error = Closed("the client closed the request before its last source")
         self.listed = True
         self.link.changed(self)
         self.link.release_grant(self)
+
+    def _give_up_announced(self) -> None:
+        """Gives up the named sources that the host announced before it received the cancellation.
+
+        A host that has announced all its sources takes the end of the master stream for its normal end, and would keep
+        the sources until its accept timeout.
+        """
+        stream = self.master
+        assert stream is not None
+        if stream.buffered:
+            self.decoder.feed(stream.take())
+        try:
+            while (frame := self.decoder.next()) is not None:
+                if self.header is None:
+                    self.header = frame
+                    continue
+                self.header = None
+                source = SourceState(self, 0, b"", frame.decode("utf-8") + self.suffix)
+                source.finished = True
+                self.link.await_name(source)
+        except (FrameError, UnicodeDecodeError):
+            self.end_lingering()
+            return
+        if stream.ended or stream.closed:
+            self.end_lingering()
+
+    def end_lingering(self) -> None:
+        self.lingering = False
+        self.decoder = FrameDecoder()
+        if self.master is not None and not self.master.closed:
+            if self.master.error is None:
+                self.master.send(FIN1)
+            self.link.forget(self.master)
+        self.link.end_lingering(self)
 
     def take_source(self) -> Union[SourceState, End, Wait]:
         """Returns the next source, or raises the error of the request behind its last one."""

@@ -24,7 +24,7 @@ class Stream:
     __slots__ = (
         "link", "host", "peer_port", "port", "eager", "opened", "offered", "window", "unacked", "consumed",
         "taken", "chunks", "buffered", "fin1", "fin2", "error", "refusal", "closed", "send_window", "in_flight",
-        "outbox", "sent_data", "confirmed", "request", "source",
+        "outbox", "sent_data", "confirmed", "abandoned", "request", "source",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +40,8 @@ class Stream:
         self.opened = eager
         # Whether the host has accepted the stream.
         self.confirmed = offered
+        # Whether the client closed it before the host answered the DIAL.
+        self.abandoned = False
         # Whether this is a pushed source that the client has not accepted.
         self.offered = offered
         self.window = window
@@ -188,12 +190,30 @@ class Stream:
         if self.eager and not self.offered and not self.outbox and ((self.fin1 and self.fin2) or self.error is not None):
             self.link.forget(self)
 
+    def half_close(self) -> None:
+        """Closes both directions, but takes what the host sent before it knew."""
+        self.outbox = memoryview(b"")
+        if not self.closed:
+            # FIN1 would make the host drop what it has not sent. FIN2 alone cancels too: Go clients send nothing else.
+            self.send(ops.FIN2)
+
     def close(self) -> None:
         """Closes both directions and drops what was not taken."""
         if self.buffered:
             self.link.buffered -= self.buffered
             self.chunks, self.buffered = [], 0
         self.outbox = memoryview(b"")
+        if self.closed:
+            return
+        if not self.opened and self.request is None and self.error is None:
+            # The host drops the name of a source only for a dialler that sends ACK, which SYN allows.
+            self.abandoned = True
+            self.link.linger(self)
+            return
+        self.end()
+
+    def end(self) -> None:
+        """Closes a stream whose bytes were dropped."""
         if self.closed:
             return
         over = self.error is not None or (self.eager and self.fin1 and self.fin2)
