@@ -13,7 +13,7 @@ import struct
 import uuid
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-import lz4.block
+import lz4.block  # type: ignore[import-untyped]
 
 Key = Tuple[int, int, int]
 MARK = b"lz4!"

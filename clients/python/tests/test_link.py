@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Union
 
 import pytest
 
@@ -369,7 +369,8 @@ def test_random_ops_break_at_most_the_link(seed: int) -> None:
             chance.choice(payloads),
         )
         peer.send(op)
-        for state in chance.sample([*requests, *sources], 1):
+        states: List[Union[Request, SourceState]] = [*requests, *sources]
+        for state in chance.sample(states, 1):
             try:
                 taken = state.take_source() if isinstance(state, Request) else state.take_frame()
                 if isinstance(taken, SourceState):

@@ -14,13 +14,14 @@ import concurrent.futures
 import threading
 from collections import deque
 from types import TracebackType
-from typing import Any, Coroutine, Deque, Iterator, Optional, Type, TypeVar
+from typing import Any, Callable, Coroutine, Deque, Generic, Iterator, List, Optional, Type, TypeVar
 
 from . import client as _async
 from .client import MAX_FETCH, Body
-from .errors import AnswerTooLarge, Closed
+from .errors import AnswerTooLarge, ChanservError, Closed
 
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 
 
 class _Loop:
@@ -34,9 +35,16 @@ class _Loop:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self.loop.close()
 
     def start(self, coroutine: Coroutine[Any, Any, _Result]) -> concurrent.futures.Future[_Result]:
+        if self.loop.is_closed():
+            coroutine.close()
+            raise Closed("the client was closed")
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
@@ -158,23 +166,49 @@ class Posting:
         self._loop.run(self._posting.__aexit__(kind, error, trace))
 
 
-class _Pending:
-    """A read that an interruption (such as Ctrl-C) leaves running. The next read takes its result: nothing is lost."""
+class _Inbox(Generic[_Item]):
+    """What a source or a list of sources has sent.
 
-    def __init__(self, loop: _Loop) -> None:
+    The thread of the client puts items in, so an interruption (such as Ctrl-C) of a read that waits loses nothing: the
+    next read finds what has come meanwhile.
+    """
+
+    def __init__(self, loop: _Loop, receive: Callable[[], Coroutine[Any, Any, List[_Item]]]) -> None:
         self._loop = loop
-        self._future: Optional[concurrent.futures.Future[Any]] = None
+        # Returns the next items, none at the end.
+        self._receive = receive
+        self._items: Deque[_Item] = deque()
+        self._ended = False
+        self._error: Optional[ChanservError] = None
+        self._future: Optional[concurrent.futures.Future[None]] = None
 
-    def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        if self._future is None:
-            self._future = self._loop.start(coroutine)
-        else:
-            coroutine.close()
-        future = self._future
-        concurrent.futures.wait([future])
-        self._future = None
-        result: _Result = future.result()
-        return result
+    async def _run(self) -> None:
+        try:
+            items = await self._receive()
+        except ChanservError as error:
+            self._error = error
+            return
+        self._items.extend(items)
+        self._ended = not items
+
+    def fill(self) -> None:
+        """Waits for the next items, the end, or an error."""
+        while not self._items and not self._ended and self._error is None:
+            if self._future is None or self._future.done():
+                self._future = self._loop.start(self._run())
+            concurrent.futures.wait([self._future])
+            if not self._future.cancelled():
+                self._future.result()
+            elif self._loop.loop.is_closed():
+                raise Closed("the client was closed")
+
+    def take(self) -> _Item:
+        self.fill()
+        if self._items:
+            return self._items.popleft()
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
 
 
 class Sources(Iterator["Source"]):
@@ -183,19 +217,15 @@ class Sources(Iterator["Source"]):
     def __init__(self, loop: _Loop, sources: _async.Sources) -> None:
         self._loop = loop
         self._sources = sources
-        self._pending = _Pending(loop)
+        self._inbox: _Inbox[_async.Source] = _Inbox(loop, self._next)
 
-    async def _next(self) -> Optional[_async.Source]:
-        # A coroutine cannot raise StopAsyncIteration into a future.
+    async def _next(self) -> List[_async.Source]:
         async for source in self._sources:
-            return source
-        return None
+            return [source]
+        return []
 
     def __next__(self) -> Source:
-        source = self._pending.run(self._next())
-        if source is None:
-            raise StopIteration
-        return Source(self._loop, source)
+        return Source(self._loop, self._inbox.take())
 
 
 class Source(Iterator[bytes]):
@@ -204,9 +234,8 @@ class Source(Iterator[bytes]):
     def __init__(self, loop: _Loop, source: _async.Source) -> None:
         self._loop = loop
         self._source = source
-        self._pending = _Pending(loop)
-        # Frames that came with the last one. A change of threads per frame would cost more than the frame.
-        self._frames: Deque[bytes] = deque()
+        # Frames come in batches: a change of threads per frame would cost more than the frame.
+        self._inbox: _Inbox[bytes] = _Inbox(loop, source.batch)
 
     @property
     def header(self) -> bytes:
@@ -219,14 +248,7 @@ class Source(Iterator[bytes]):
         return self._source.index
 
     def __next__(self) -> bytes:
-        if not self._frames:
-            self._fill()
-            if not self._frames:
-                raise StopIteration
-        return self._frames.popleft()
-
-    def _fill(self) -> None:
-        self._frames.extend(self._pending.run(self._source.batch()))
+        return self._inbox.take()
 
     def read(self, limit: int = MAX_FETCH) -> bytes:
         """Returns all remaining frames, joined. Raises `AnswerTooLarge` above `limit` bytes, 100 MiB by default."""
