@@ -138,6 +138,16 @@ def test_an_unread_source_holds_up_nothing(mesh: Mesh) -> None:
     await_idle(mesh.folder)
 
 
+def test_many_large_bodies_at_once(mesh: Mesh) -> None:
+    async def work() -> None:
+        body = bytes(range(256)) * 1_200
+        async with chanserv.connect(mesh.host.address) as client:
+            for answer in await asyncio.gather(*(client.fetch("echo", body) for _ in range(250))):
+                assert answer == body
+
+    run(work())
+
+
 # Time limits and failures
 
 

@@ -196,6 +196,19 @@ def test_missing_sources_behind_a_router_are_awaited() -> None:
     assert isinstance(request.take_source(), End)
 
 
+def test_the_end_of_the_list_may_overtake_the_header_of_a_source() -> None:
+    peer = Peer()
+    request = peer.post()
+    peer.stream(ops.SYN)
+    peer.push(0)
+    peer.stream(ops.FIN1)
+    peer.stream(ops.FIN2)
+    assert isinstance(request.take_source(), Wait)
+    peer.stream(ops.DATA, frame(b"late"), from_port=SERVICE + 1)
+    assert source_of(request).header == b"late"
+    assert isinstance(request.take_source(), End)
+
+
 def test_pushed_and_named_sources_in_one_answer_fail_the_request() -> None:
     peer = Peer()
     request = peer.post()

@@ -85,8 +85,7 @@ class _Printer:
             self._object(source=index, **{key + "_base64": base64.b64encode(data).decode()})
 
     def _line(self, index: int, text: str) -> None:
-        shown = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
-        self._write(f"[{index}] {shown}\n".encode("utf-8", "replace"))
+        self._write(f"[{index}] {_escaped(text)}\n".encode("utf-8", "replace"))
 
     def header(self, source: Source) -> None:
         if self._output == "json":
@@ -114,7 +113,12 @@ class _Printer:
             named: Dict[str, Any] = {} if source is None else {"source": source.index}
             self._object(**named, end="error", message=str(error))
         where = "" if source is None else f"source {source.index}: "
-        print(f"chanserv: {where}{error}", file=sys.stderr)
+        print(f"chanserv: {where}{_escaped(str(error))}", file=sys.stderr)
+
+
+def _escaped(text: str) -> str:
+    """Escapes control characters, which could change the terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 async def _read(source: Source, printer: _Printer, places: asyncio.Semaphore) -> None:

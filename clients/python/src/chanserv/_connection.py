@@ -10,7 +10,7 @@ from .errors import ChanservError, Closed, ConnectionLost, ProtocolError
 
 TICK = 0.5
 WRITE_TIMEOUT = 10.0
-# Answers to PINGs and credit that the connection has not taken. Bodies are not part of it: they wait for `resume`.
+# Bytes that the connection has not taken: ops of control, because bodies wait when little is unwritten.
 MAX_UNWRITTEN = 8_388_608
 CLOSE_TIMEOUT = 2.0
 
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._stuck_size = self._unwritten
 
     def resume_writing(self) -> None:
-        self.link.resume()
+        self.link.paused = False
         self.flush_soon()
 
     def connection_lost(self, exception: Optional[Exception]) -> None:
@@ -87,11 +87,18 @@ class Connection(asyncio.Protocol):
         """Writes the ops of the link."""
         self._flushing = False
         link, transport = self.link, self._transport
-        out = link.take_output(self._loop.time())
-        if out and transport is not None and not transport.is_closing():
-            transport.write(out[0] if len(out) == 1 else b"".join(out))
-            if self._unwritten > MAX_UNWRITTEN:
-                self._lose(ConnectionLost(f"{self._remote} takes no bytes, and {self._unwritten} bytes wait"))
+        while True:
+            out = link.take_output(self._loop.time())
+            if out and transport is not None and not transport.is_closing():
+                transport.write(out[0] if len(out) == 1 else b"".join(out))
+            # The transport sets `paused` in `write` when its buffer is full.
+            if not link.blocked or link.is_full:
+                break
+            link.resume()
+            if not link.out:
+                break
+        if self._unwritten > MAX_UNWRITTEN:
+            self._lose(ConnectionLost(f"{self._remote} takes no bytes, and {self._unwritten} bytes wait"))
 
     def flush_soon(self) -> None:
         """Writes at the end of this turn of the loop, so that small ops leave together."""

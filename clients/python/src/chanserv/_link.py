@@ -20,6 +20,7 @@ HANDSHAKE_TIMEOUT = 10.0
 DEAD_AFTER = 100.0
 IDLE_TIMEOUT = 3.0
 LINGER = 5.0
+MAX_OUTPUT = 262_144
 MAX_COOKIES = 4_096
 GRANT_WINDOW = 16_384
 FIRST_PORT = (1 << 24) + 1
@@ -81,6 +82,9 @@ class Link:
         # Whether the connection takes no bytes at the moment.
         self.paused = False
         self.out: List[bytes] = []
+        self._out_size = 0
+        # Streams whose bodies wait until the output is written.
+        self.blocked: Dict[Stream, None] = {}
         self.buffered = 0
         self.extra_window = 0
         self.granted = 0
@@ -102,14 +106,20 @@ class Link:
 
     def send(self, command: int, host: int, to_port: int, from_port: int, payload: bytes = b"") -> None:
         if self.lost is None:
-            self.out.append(
-                ops.HEADER.pack(command, host, self.identity.host_id, to_port, from_port, len(payload)) + payload
-            )
+            header = ops.HEADER.pack(command, host, self.identity.host_id, to_port, from_port, len(payload))
+            self.out.append(header + payload)
+            self._out_size += len(header) + len(payload)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether bodies must wait. Otherwise many of them at once would be copied to the output as a whole."""
+        return self.paused or self._out_size >= MAX_OUTPUT
 
     def take_output(self, now: float) -> List[bytes]:
         out = self.out
         if out:
             self.out = []
+            self._out_size = 0
             self._written = now
         return out
 
@@ -160,13 +170,16 @@ class Link:
             if until is None:
                 self._lingering[state] = now + LINGER
             elif now > until:
-                if isinstance(state, Request):
-                    state.end_lingering()
-                elif isinstance(state, Stream):
-                    self.end_lingering(state)
-                    state.end()
-                else:
-                    self._end_awaiting(state)
+                self._expire(state)
+
+    def _expire(self, state: Lingering) -> None:
+        if isinstance(state, Request):
+            state.end_lingering()
+        elif isinstance(state, Stream):
+            self.end_lingering(state)
+            state.end()
+        else:
+            self._end_awaiting(state)
 
     def is_idle(self, now: float) -> bool:
         """Whether a link whose peer leaves may be closed."""
@@ -206,9 +219,9 @@ class Link:
                 self._end_awaiting(source)
 
     def resume(self) -> None:
-        """The connection takes bytes again."""
-        self.paused = False
-        for stream in list(self.streams.values()):
+        """Goes on with the bodies that wait, when output was written or the connection takes bytes again."""
+        blocked, self.blocked = self.blocked, {}
+        for stream in blocked:
             stream.pump()
 
     # Input
@@ -319,6 +332,8 @@ class Link:
     def linger(self, state: Lingering) -> None:
         """Keeps what was cancelled for 5 s, so that what its host announces or accepts meanwhile can be given up."""
         if self.lost is None:
+            if len(self._lingering) >= self.limits.streams:
+                self._expire(next(iter(self._lingering)))
             self._lingering[state] = None
         elif isinstance(state, SourceState):
             self._end_awaiting(state)
@@ -342,6 +357,7 @@ class Link:
             stream.closed = True
             self.extra_window -= max(0, stream.window - WINDOW)
             del self.streams[stream.key]
+            self.blocked.pop(stream, None)
             if stream.abandoned:
                 self.end_lingering(stream)
 

@@ -84,6 +84,7 @@ class SourceState:
             self.header = b""
         if self.header is not None or self.error is not None:
             self._release()
+            self.request.headless -= 1
             self.request.offer(self)
 
     def _release(self) -> None:
@@ -164,6 +165,8 @@ class SourceState:
         self.finished = True
         self.decoder = FrameDecoder()
         self._release()
+        if self.header is None and self.error is None:
+            self.request.headless -= 1
         if self.name is not None and self.stream is None:
             self.request.link.linger(self)
         if self.stream is not None:
@@ -192,6 +195,8 @@ class Request:
         self.sources: Dict[SourceState, None] = {}
         self.next_index = 0
         self.unaccepted = 0
+        # The pushed sources whose headers have not arrived. The end of the list may overtake a header.
+        self.headless = 0
         self.pushed: Optional[bool] = None
         # The number of pushed sources that the host announced at the end, behind a router.
         self.expected = 0
@@ -211,6 +216,7 @@ class Request:
         source = SourceState(self, self.next_index, None, None)
         self.next_index += 1
         self.unaccepted += 1
+        self.headless += 1
         self.sources[source] = None
         source.stream = stream
         stream.source = source
@@ -300,6 +306,9 @@ class Request:
         if self.error is None:
             self.error = error
         self.listed = True
+        for source in list(self.sources):
+            if source.header is None:
+                source.close()
         if self.master is not None:
             self.master.fail(error)
         self.link.release_grant(self)
@@ -368,7 +377,7 @@ class Request:
             source.accept()
             self.pump()
             return source
-        if self.listed:
+        if self.listed and not self.headless:
             if self.error is not None:
                 raise self.error
             return END

@@ -154,7 +154,10 @@ class Stream:
         if not self.opened or self.closed:
             return
         limit = self.link.max_payload(self.host)
-        while self.outbox and not self.link.paused:
+        while self.outbox:
+            if self.link.is_full:
+                self.link.blocked[self] = None
+                return
             count = min(len(self.outbox), self.send_window - self.in_flight, limit)
             if count <= 0:
                 return

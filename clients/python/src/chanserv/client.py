@@ -187,6 +187,9 @@ class Client:
                 member.linked = False
                 if loop.time() - started > 1:
                     pause = FIRST_RETRY
+                    if connection.link.lost is None:
+                        # The peer leaves, and its successor accepts links already.
+                        continue
             member.tried = True
             self._wake()
             await asyncio.sleep(pause * random.uniform(0.5, 1))
