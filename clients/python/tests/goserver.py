@@ -120,7 +120,9 @@ class Stream:
 
 
 class Link:
-    def __init__(self, server: GoServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direct: bool) -> None:
+    def __init__(
+        self, server: GoServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direct: bool
+    ) -> None:
         self.server, self.reader, self.writer = server, reader, writer
         # Whether the peer is the client, and not a router.
         self.direct = direct

@@ -11,7 +11,9 @@ import pytest
 
 from chanserv import ConnectionLost, ProtocolError, RequestFailed, SourceFailed
 from chanserv import _ops as ops
-from chanserv._link import Identity, Limits, Link
+from chanserv import Limits
+from chanserv._identity import Identity
+from chanserv._link import Link
 from chanserv._ops import Block, Grant, Op, SourceEntry
 from chanserv._request import End, Request, SourceState, Wait
 from test_vectors import HOSTS, OPS, vectors
@@ -70,7 +72,8 @@ def test_conversations_of_the_document(name: str) -> None:
     if name == "push-router-next":
         peer.identity.keep_cookie(SERVER, 0x51C0A7E2D94B3F68)
     request = peer.post()
-    expected = [op for vector in vectors(dict(OPS)[name]) if vector.sender == "C" for op in ops.OpDecoder().feed(vector.data)]
+    mine = [vector.data for vector in vectors(dict(OPS)[name]) if vector.sender == "C"]
+    expected = [op for data in mine for op in ops.OpDecoder().feed(data)]
     for vector in vectors(dict(OPS)[name]):
         if vector.sender == "S":
             peer.link.receive(vector.data, 0.0)
@@ -368,7 +371,8 @@ def test_random_ops_break_at_most_the_link(seed: int) -> None:
     requests = [peer.post(bytes(chance.randrange(100_000))) for _ in range(2)]
     ports = [0, SERVICE, SERVICE + 1, SERVICE + 2, 16_777_217, 16_777_218]
     payloads = [b"", b"\0" * 4, frame(b"x"), frame(b"") + frame(b"n"), b"\xff" * 8, bytes(70_000), b"wrong cookie"]
-    payloads += [ops.encode_block(Block(source=SourceEntry(nonce, SERVICE, index))) for nonce in NONCES for index in (0, 1)]
+    entries = [SourceEntry(nonce, SERVICE, index) for nonce in NONCES for index in (0, 1)]
+    payloads += [ops.encode_block(Block(source=entry)) for entry in entries]
     payloads += [ops.encode_block(Block(cookie=1)), ops.U32.pack(3)]
     commands = sorted(ops.COMMANDS - {ops.HANDSHAKE})
     sources: List[SourceState] = []

@@ -9,7 +9,9 @@
 `chanserv.sync` has the same without asyncio.
 """
 
-from .client import Client, Posting, Source, Sources, connect
+from ._identity import Limits
+from ._sources import Source, Sources
+from .client import Client, Posting, connect
 from .errors import (
     AnswerTooLarge,
     ChanservError,
@@ -39,6 +41,7 @@ __all__ = [
     "DeadlineExceeded",
     "FrameError",
     "JoinFailed",
+    "Limits",
     "NoSources",
     "Posting",
     "ProtocolError",

@@ -10,7 +10,8 @@ import re
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Set
 
-from .client import Client, Source, connect
+from ._sources import Source
+from .client import Client, connect
 from .errors import ChanservError, DeadlineExceeded, Unavailable
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     post.add_argument("--meta", help="free text for the service")
     post.add_argument("--deadline", type=duration, help="time limit of the whole answer, which the host receives too")
     post.add_argument("--idle-timeout", type=duration, help="maximum time without a source or a frame")
-    post.add_argument("--timeout", type=duration, default=10.0, help="time limit for joining and opening (default: 10s)")
+    post.add_argument("--timeout", type=duration, default=10.0, help="limit for joining and opening (default: 10s)")
     post.add_argument("--environment", default="", help="the environment of the address")
     post.add_argument("--output", choices=["text", "json", "raw"], default="text")
     post.add_argument("--tls", action="store_true", help="use TLS, with the CAs of the system unless --tls-ca is given")

@@ -18,7 +18,9 @@ CLOSE_TIMEOUT = 2.0
 class Connection(asyncio.Protocol):
     """Performs what the state of a link asks for."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, make: Callable[[str], Link], remote: str, wake: Callable[[], None]):
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, make: Callable[[str], Link], remote: str, wake: Callable[[], None]
+    ) -> None:
         self._loop = loop
         self._make = make
         self._remote = remote

@@ -1,14 +1,14 @@
-"""One link: handshake, keep-alive, offers, streams and requests (docs/protocol.md §2, §3, §6). Pure: the caller passes
-bytes and the time in, writes `out`, and wakes the readers of what `take_changes` returns."""
+"""One link: handshake, keep-alive, offers, streams and requests (docs/protocol.md §2, §3, §6).
+
+Pure: the caller passes bytes and the time in, writes `out`, and wakes the readers of what `take_changes` returns."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Set, Tuple, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 from . import _ops as ops
 from ._frames import MAX_FRAME, frame_header
+from ._identity import Identity, Limits
 from ._ops import Block, Grant, Handshake, Op, SourceEntry
 from ._request import Request, SourceState
 from ._stream import WINDOW, Stream, StreamKey
@@ -21,50 +21,10 @@ DEAD_AFTER = 100.0
 IDLE_TIMEOUT = 3.0
 LINGER = 5.0
 MAX_OUTPUT = 262_144
-MAX_COOKIES = 4_096
 GRANT_WINDOW = 16_384
-FIRST_PORT = (1 << 24) + 1
 
 Address = Tuple[int, int]
 Lingering = Union[Request, SourceState, Stream]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a host can make the client hold, for each link."""
-
-    buffer: int = 268_435_456
-    streams: int = 65_536
-    offers: int = 262_144
-    sources: int = 64
-
-
-class Identity:
-    """What all links of a client share: the host id, the ports and the cookies of hosts."""
-
-    def __init__(self, host_id: int, nonces: Callable[[], int], abilities: Set[str], environment: str = "") -> None:
-        self.host_id = host_id
-        self.nonces = nonces
-        self.abilities = frozenset(abilities)
-        self.suffix = f".{environment}" if environment else ""
-        self._port = FIRST_PORT - 1
-        self._cookies: OrderedDict[int, int] = OrderedDict()
-
-    def next_port(self) -> int:
-        self._port = FIRST_PORT if self._port == 0xFFFFFFFF else self._port + 1
-        return self._port
-
-    def cookie(self, host: int) -> Optional[int]:
-        return self._cookies.get(host)
-
-    def keep_cookie(self, host: int, cookie: int) -> None:
-        self._cookies[host] = cookie
-        self._cookies.move_to_end(host)
-        if len(self._cookies) > MAX_COOKIES:
-            self._cookies.popitem(last=False)
-
-    def drop_cookie(self, host: int) -> None:
-        self._cookies.pop(host, None)
 
 
 class Link:

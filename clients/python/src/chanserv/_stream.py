@@ -28,7 +28,15 @@ class Stream:
     )  # fmt: skip
 
     def __init__(
-        self, link: Link, host: int, peer_port: int, port: int, *, eager: bool, offered: bool = False, window: int = WINDOW
+        self,
+        link: Link,
+        host: int,
+        peer_port: int,
+        port: int,
+        *,
+        eager: bool,
+        offered: bool = False,
+        window: int = WINDOW,
     ) -> None:
         self.link = link
         self.host = host
@@ -190,7 +198,8 @@ class Stream:
 
     def forget_if_over(self) -> None:
         """Both ends forget an eager stream when it is over. The bytes that arrived stay readable."""
-        if self.eager and not self.offered and not self.outbox and ((self.fin1 and self.fin2) or self.error is not None):
+        over = (self.fin1 and self.fin2) or self.error is not None
+        if over and self.eager and not self.offered and not self.outbox:
             self.link.forget(self)
 
     def half_close(self) -> None:

@@ -11,15 +11,16 @@ import secrets
 import socket
 import ssl
 from types import TracebackType
-from typing import Any, AsyncIterator, Callable, Coroutine, List, Optional, Set, Tuple, Type, Union
+from typing import Any, Coroutine, Dict, List, Optional, Set, Tuple, Type, Union
 
 from ._address import TLS, NodeAddress, make_context, parse_address
 from ._connection import Connection
-from ._link import Address, Identity, Limits, Link
+from ._identity import Identity, Limits
+from ._link import Address, Link
 from ._ops import Block
-from ._request import End, Request, SourceState, Wait
+from ._request import Request
+from ._sources import MAX_FETCH, Source, Sources
 from .errors import (
-    AnswerTooLarge,
     ChanservError,
     Closed,
     ConnectionLost,
@@ -27,7 +28,6 @@ from .errors import (
     JoinFailed,
     NoSources,
     ProtocolError,
-    RequestFailed,
     RequestRefused,
     ServiceBusy,
     ServiceNotFound,
@@ -36,9 +36,7 @@ from .errors import (
 
 Body = Union[bytes, bytearray, memoryview]
 
-MAX_FETCH = 104_857_600
 FAILOVER_AFTER = 2.0
-MISSING_AFTER = 1.0
 FIRST_RETRY, LAST_RETRY = 0.25, 60.0
 _TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
@@ -66,7 +64,7 @@ def connect(
     timeout: seconds for joining, and for each request to find its address and to be accepted. A refused connection is
         tried again meanwhile, because the node may be starting.
     name: the name of this client in the lists of the nodes; 1 to 63 letters, digits, `-`, `_` and `.`.
-    limits: what each link may hold; see `chanserv.client.Limits`.
+    limits: what each link may hold; see `chanserv.Limits`.
     pushed_sources: `False` makes the client dial each source by its name, as Go clients do.
 
     Entering raises `JoinFailed`.
@@ -165,7 +163,8 @@ class Client:
             task.cancel()
         for connection in self._connections:
             connection.close()
-        await asyncio.gather(*self._tasks, *(connection.ended for connection in self._connections), return_exceptions=True)
+        ends = [connection.ended for connection in self._connections]
+        await asyncio.gather(*self._tasks, *ends, return_exceptions=True)
         self._wake()
 
     async def _keep_joined(self, member: _Member) -> None:
@@ -197,10 +196,11 @@ class Client:
 
     async def _until_replaced(self, connection: Connection) -> None:
         """Returns when the link is lost or its peer leaves. A second link to the same host ends at once."""
-        twin = next((one for one in self._live() if one.link.peer == connection.link.peer and one is not connection), None)
-        if twin is not None and not twin.link.leaving:
-            connection.close()
-            connection = twin
+        for twin in self._live():
+            if twin is not connection and twin.link.peer == connection.link.peer and not twin.link.leaving:
+                connection.close()
+                connection = twin
+                break
         while connection.link.lost is None and not connection.link.leaving:
             await self._change(None)
 
@@ -282,7 +282,8 @@ class Client:
                 raise ValueError("a time limit must be above 0 seconds")
         if trace_parent is not None and not _TRACE_PARENT.match(trace_parent):
             raise ValueError(f"{trace_parent!r} is no W3C traceparent")
-        return Posting(self, vaddr, bytes(body), timeout, idle_timeout, Block(meta=meta, bucket=bucket, trace_parent=trace_parent))
+        tags = Block(meta=meta, bucket=bucket, trace_parent=trace_parent)
+        return Posting(self, vaddr, bytes(body), timeout, idle_timeout, tags)
 
     async def fetch(
         self,
@@ -308,7 +309,9 @@ class Client:
                 return await source.read(limit)
         raise NoSources(f"the answer of '{vaddr}' has no source")
 
-    async def _open(self, vaddr: str, body: bytes, tags: Block, deadline: Optional[float]) -> Tuple[Connection, Request]:
+    async def _open(
+        self, vaddr: str, body: bytes, tags: Block, deadline: Optional[float]
+    ) -> Tuple[Connection, Request]:
         loop = asyncio.get_running_loop()
         name = vaddr + self._identity.suffix
         until = loop.time() + self._timeout
@@ -359,9 +362,7 @@ class Client:
         failover = loop.time() + FAILOVER_AFTER
         while True:
             if master.refusal is not None:
-                return (
-                    _refused(master.refusal) if not isinstance(master.error, ConnectionLost) else master.error
-                )
+                return master.error if isinstance(master.error, ConnectionLost) else _refused(master.refusal)
             if isinstance(request.error, ConnectionLost) and not master.confirmed and not master.sent_data:
                 return request.error
             if isinstance(request.error, ServiceBusy) and request.next_index == 0:
@@ -378,7 +379,7 @@ class Client:
     def _candidates(self, name: str, bucket: Optional[str], tried: Set[Address]) -> List[Tuple[Connection, Address]]:
         """Returns the offers that may be dialled, the one to dial first."""
         now = asyncio.get_running_loop().time()
-        best: dict[Address, Tuple[Tuple[bool, bool, bool], Connection]] = {}
+        best: Dict[Address, Tuple[Tuple[bool, bool, bool], Connection]] = {}
         for connection in self._live():
             link = connection.link
             for address in link.offers.get(name, ()):
@@ -448,184 +449,3 @@ class Posting:
     ) -> None:
         if self._sources is not None:
             self._sources.close()
-
-
-class _Reader:
-    """Waits with the time limits of a request."""
-
-    def __init__(self, connection: Connection, deadline: Optional[float], idle_timeout: Optional[float]) -> None:
-        self._connection = connection
-        self._deadline = deadline
-        self._idle_timeout = idle_timeout
-
-    def _check_deadline(self, fail: Callable[[ChanservError], None]) -> None:
-        if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
-            error = DeadlineExceeded("deadline exceeded: the answer is not complete")
-            fail(error)
-            self._connection.flush_soon()
-            self._connection.notify()
-            raise error
-
-    async def _wait(self, state: object, limits: List[Tuple[Optional[float], ChanservError]]) -> Optional[ChanservError]:
-        """Waits for a change. Returns the error of the limit that has passed."""
-        limits = [*limits, (self._deadline, DeadlineExceeded("deadline exceeded: the answer is not complete"))]
-        times = [(time, error) for time, error in limits if time is not None]
-        first = min(times, key=lambda pair: pair[0]) if times else None
-        if await self._connection.wait(state, first[0] if first else None) or first is None:
-            return None
-        return first[1]
-
-
-class Sources(_Reader):
-    """The sources of an answer. Iterate over it, in one task or in several.
-
-    Sources come in the order in which the host lists them. Each can be read at any time, also at the same time as
-    others. Cancelling a task that waits loses nothing: the next one gets what came.
-    """
-
-    def __init__(
-        self, connection: Connection, request: Request, deadline: Optional[float], idle_timeout: Optional[float]
-    ) -> None:
-        super().__init__(connection, deadline, idle_timeout)
-        self._request = request
-        self._missing_since: Optional[float] = None
-
-    def __aiter__(self) -> AsyncIterator[Source]:
-        return self
-
-    async def __anext__(self) -> Source:
-        """Returns the next source. Raises `RequestFailed`, `ConnectionLost` or `DeadlineExceeded`."""
-        loop = asyncio.get_running_loop()
-        request = self._request
-        idle = None if self._idle_timeout is None else loop.time() + self._idle_timeout
-        while True:
-            taken = request.take_source()
-            if self._connection.link.out:
-                self._connection.flush_soon()
-            if isinstance(taken, SourceState):
-                opened_by = loop.time() + 10.0
-                return Source(self._connection, taken, self._deadline, self._idle_timeout, opened_by)
-            if isinstance(taken, End):
-                raise StopAsyncIteration
-            self._check_deadline(request.fail)
-            if request.is_missing and self._missing_since is None:
-                self._missing_since = loop.time()
-            missing = None if self._missing_since is None else self._missing_since + MISSING_AFTER
-            error = await self._wait(
-                request,
-                [
-                    (idle, DeadlineExceeded("deadline exceeded: the host listed no source within the idle timeout")),
-                    (missing, RequestFailed("the router lost sources of the answer")),
-                ],
-            )
-            if error is not None:
-                request.fail(error)
-                self._connection.notify()
-
-    def close(self) -> None:
-        """Cancels the request and all its sources, and frees them at the host."""
-        self._request.close()
-        self._connection.notify()
-        self._connection.flush_soon()
-
-
-class Source(_Reader):
-    """One source of an answer. Iterate over it for its frames."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        state: SourceState,
-        deadline: Optional[float],
-        idle_timeout: Optional[float],
-        opened_by: float,
-    ) -> None:
-        super().__init__(connection, deadline, idle_timeout)
-        self._state = state
-        self._opened_by = opened_by
-
-    @property
-    def header(self) -> bytes:
-        """The header of the source, which may be empty."""
-        return self._state.header or b""
-
-    @property
-    def index(self) -> int:
-        """The number of the source in the answer, from 0."""
-        return self._state.index
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        """Returns the next frame. Raises `SourceFailed`, `ConnectionLost`, `FrameError` or `DeadlineExceeded`."""
-        state = self._state
-        if self._deadline is not None:
-            self._check_deadline(state.fail)
-        taken = state.take_frame()
-        if isinstance(taken, Wait):
-            taken = await self._arrived()
-        if self._connection.link.out:
-            # The credit of what was taken, or the end of the stream.
-            self._connection.flush_soon()
-        if isinstance(taken, End):
-            raise StopAsyncIteration
-        return taken
-
-    async def _arrived(self) -> Union[bytes, End]:
-        loop = asyncio.get_running_loop()
-        state = self._state
-        idle = None if self._idle_timeout is None else loop.time() + self._idle_timeout
-        while True:
-            opening = None if state.is_open else self._opened_by
-            error = await self._wait(
-                state,
-                [
-                    (idle, DeadlineExceeded("deadline exceeded: the source sent no frame within the idle timeout")),
-                    (opening, DeadlineExceeded("deadline exceeded: the host did not open the source within 10 s")),
-                ],
-            )
-            taken = state.take_frame()
-            if not isinstance(taken, Wait):
-                return taken
-            if error is not None:
-                state.fail(error)
-                self._connection.flush_soon()
-
-    async def batch(self, limit: int = 1_024) -> List[bytes]:
-        """Returns the next frames that have arrived, 1 to `limit`; none at the end of the source.
-
-        Waits for the first one only. Faster than iterating for small frames.
-        """
-        try:
-            frames = [await self.__anext__()]
-        except StopAsyncIteration:
-            return []
-        try:
-            while len(frames) < limit:
-                taken = self._state.take_frame()
-                if not isinstance(taken, bytes):
-                    break
-                frames.append(taken)
-        except ChanservError:
-            # The next call raises it again, behind the frames that came before it.
-            pass
-        return frames
-
-    async def read(self, limit: int = MAX_FETCH) -> bytes:
-        """Returns all remaining frames, joined. Raises `AnswerTooLarge` above `limit` bytes, 100 MiB by default."""
-        parts: List[bytes] = []
-        size = 0
-        async for frame in self:
-            size += len(frame)
-            if size > limit:
-                self.close()
-                raise AnswerTooLarge(f"the source has more than {limit} bytes; raise limit, or iterate over its frames")
-            parts.append(frame)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Gives the source up, and frees it at the host."""
-        self._state.close()
-        self._connection.notify()
-        self._connection.flush_soon()

@@ -16,8 +16,9 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Callable, Coroutine, Deque, Generic, Iterator, List, Optional, Type, TypeVar
 
-from . import client as _async
-from .client import MAX_FETCH, Body
+from . import _sources, client as _async
+from ._sources import MAX_FETCH
+from .client import Body
 from .errors import AnswerTooLarge, ChanservError, Closed
 
 _Result = TypeVar("_Result")
@@ -214,12 +215,12 @@ class _Inbox(Generic[_Item]):
 class Sources(Iterator["Source"]):
     """The sources of an answer. See `chanserv.Sources`."""
 
-    def __init__(self, loop: _Loop, sources: _async.Sources) -> None:
+    def __init__(self, loop: _Loop, sources: _sources.Sources) -> None:
         self._loop = loop
         self._sources = sources
-        self._inbox: _Inbox[_async.Source] = _Inbox(loop, self._next)
+        self._inbox: _Inbox[_sources.Source] = _Inbox(loop, self._next)
 
-    async def _next(self) -> List[_async.Source]:
+    async def _next(self) -> List[_sources.Source]:
         async for source in self._sources:
             return [source]
         return []
@@ -231,7 +232,7 @@ class Sources(Iterator["Source"]):
 class Source(Iterator[bytes]):
     """One source of an answer. See `chanserv.Source`."""
 
-    def __init__(self, loop: _Loop, source: _async.Source) -> None:
+    def __init__(self, loop: _Loop, source: _sources.Source) -> None:
         self._loop = loop
         self._source = source
         # Frames come in batches: a change of threads per frame would cost more than the frame.
