@@ -19,7 +19,7 @@ from ._identity import Identity, Limits
 from ._link import Address, Link
 from ._ops import Block
 from ._request import Request
-from ._sources import MAX_FETCH, Source, Sources
+from ._sources import MAX_FETCH, Sources
 from .errors import (
     ChanservError,
     Closed,
