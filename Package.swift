@@ -43,6 +43,7 @@ let package = Package(
         .library(name: "ChanservLoad", type: .dynamic, targets: ["ChanservLoad"]),
         .library(name: "ChanservSQLite", type: .dynamic, targets: ["ChanservSQLite"]),
         .library(name: "ChanservTicker", type: .dynamic, targets: ["ChanservTicker"]),
+        .library(name: "ChanservWhoami", type: .dynamic, targets: ["ChanservWhoami"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -113,6 +114,9 @@ let package = Package(
         .target(
             name: "ChanservTicker", dependencies: ["CChanservPlugin", "ChanservPlugin"], path: "Plugins/Ticker",
             swiftSettings: strict),
+        .target(
+            name: "ChanservWhoami", dependencies: ["CChanservPlugin", "CPluginSupport"], path: "Plugins/Whoami",
+            publicHeadersPath: ".", cSettings: strictC),
 
         // The host and its command line.
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),

@@ -133,7 +133,7 @@ unpack_package() {
 swift_build() { swift build --package-path "$root" "$@"; }
 
 # The sample plugins. The product of Echo is ChanservEcho, and scripts/run installs it as libEcho.so.
-readonly plugins=(Echo Exec Files Load SQLite Ticker)
+readonly plugins=(Echo Exec Files Load SQLite Ticker Whoami)
 
 # Builds the release products for users: the command and the plugins.
 build_release() {

@@ -13,7 +13,8 @@ package struct DialRequest: Sendable {
     /// Selects the offer. The same bucket selects the same offer as long as the set of offers stays the same. `nil`
     /// selects one at random.
     package var bucket: String?
-    /// The stream on which the caller received the name; `nil` if it was not received on a stream.
+    /// The stream on which the caller received the name; `nil` if it was not received on a stream. Only the
+    /// host that sent the name is dialled, over links to the same peer (``NamePath``).
     package var peer: MeshStream?
     /// Bytes that are sent together with the DIAL, or as soon as the stream is open.
     package var first: ByteBuffer

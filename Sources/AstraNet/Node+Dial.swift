@@ -39,10 +39,12 @@ extension Node {
         while true {
             guard
                 let (link, offer, isOnly) = try core.directory.pickOffer(
-                    of: fullName, bucket: request.bucket, except: failed)
+                    of: fullName, from: request.peer?.hostLink, bucket: request.bucket, except: failed)
             else {
                 // All offers have failed. If they are gone in the meantime, wait for a new one.
-                if let failure, core.directory.hasOffer(of: fullName) { throw failure }
+                if let failure, core.directory.hasOffer(of: fullName, from: request.peer?.hostLink) {
+                    throw failure
+                }
                 do {
                     try await core.directory.waitForOffer(
                         of: fullName, from: request.peer?.hostLink, deadline: deadline)
@@ -75,7 +77,11 @@ extension Node {
                 } else {
                     try await waitUntilOpen(
                         stream,
-                        others: { core.directory.hasOffer(of: fullName, except: failed.union([offer.address])) },
+                        others: {
+                            core.directory.hasOffer(
+                                of: fullName, from: request.peer?.hostLink,
+                                except: failed.union([offer.address]))
+                        },
                         deadline: deadline)
                 }
                 core.directory.forgive(offer.address)
@@ -135,7 +141,8 @@ extension Node {
         try request.validate()
         guard
             let (link, offer, _) = try core.directory.pickOffer(
-                of: core.configuration.fullName(name), bucket: request.bucket, except: [])
+                of: core.configuration.fullName(name), from: request.peer?.hostLink, bucket: request.bucket,
+                except: [])
         else { return nil }
         guard link.reserveStreamSlot() else {
             throw core.streamLimit(of: offer)

@@ -36,11 +36,15 @@ extension Node {
     /// Listens as ``listen(at:security:)`` does, with a socket that another process has bound. The node accepts
     /// connections at such a socket after ``startAccepting()``.
     ///
-    /// - Parameter adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
-    ///   bind a new one.
+    /// - Parameters:
+    ///   - mode: the permissions of the file of a Unix socket. By default only the user of the process and root can
+    ///     connect.
+    ///   - adopting: returns a listening socket to use for this address, which the node then owns; `nil` to
+    ///     bind a new one.
     @discardableResult
     package func listen(
-        at address: NodeAddress, security: (any LinkSecurity)?, adopting: (SocketAddress) -> CInt?
+        at address: NodeAddress, security: (any LinkSecurity)?, mode: UInt32 = UnixSocketFile.mode,
+        adopting: (SocketAddress) -> CInt?
     ) async throws(AstraNetError) -> SocketAddress {
         let core = core
         let network = core.surroundings.network
@@ -55,8 +59,11 @@ extension Node {
             }
             if let descriptor = adopting(requested) {
                 server = try await SocketNetwork.adopt(descriptor, on: core.group, initializer: makeLink).get()
+            } else if case .unix(let path) = address {
+                let descriptor = try UnixSocketFile.listen(at: path, mode: mode, backlog: SocketNetwork.backlog)
+                server = try await SocketNetwork.adopt(descriptor, on: core.group, initializer: makeLink).get()
+                try await server.setOption(.autoRead, value: true).get()
             } else {
-                if case .unix(let path) = address { try UnixSocketFile.removeAbandoned(path) }
                 server = try await network.listen(at: requested, on: core.group, initializer: makeLink).get()
             }
             let accepting = server
@@ -77,7 +84,8 @@ extension Node {
         }
         let bound = server.localAddress ?? requested
         if let ip = bound.ipAddress, let port = bound.port {
-            core.listens(at: ip, port: port, isSecure: security?.requiresSecurity ?? false)
+            if security != nil { core.listens(at: ip, port: port, isSecure: true) }
+            if security?.requiresSecurity != true { core.listens(at: ip, port: port, isSecure: false) }
         }
         return bound
     }
@@ -144,7 +152,8 @@ extension Node {
     package func goAway() async {
         await setAccepting(false)
         await waitForAcceptedConnections()
-        await stopListening()
+        // The new process listens at the files of Unix sockets.
+        await stopListening(removesFiles: false)
         for link in core.directory.goAway() { link.sendGoAway() }
     }
 
@@ -165,11 +174,15 @@ extension Node {
         }
     }
 
-    func stopListening() async {
+    /// - Parameter removesFiles: whether the files of Unix sockets are removed.
+    func stopListening(removesFiles: Bool) async {
         let servers = servers.withLockedValue { servers in
             defer { servers = [] }
             return servers
         }
-        for server in servers { await Self.closed(server) }
+        for server in servers {
+            if removesFiles, let path = server.localAddress?.pathname { UnixSocketFile.remove(path) }
+            await Self.closed(server)
+        }
     }
 }

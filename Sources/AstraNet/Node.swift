@@ -253,7 +253,7 @@ public final class Node: Sendable {
     ///
     /// - Parameter grace: the maximum time to wait for peers that do not read the remaining bytes or do not close.
     public func shutdown(grace: Duration = .seconds(5)) async {
-        await stopListening()
+        await stopListening(removesFiles: true)
         let (links, listeners) = core.close()
         for listener in listeners { listener.withdraw() }
         for link in links {

@@ -8,7 +8,9 @@ internal import NIOSSL
 /// ``use(_:)`` replaces certificate, key and CAs at any time. Open connections keep theirs.
 public final class TLSClient: LinkSecurity {
     /// Loaded settings. Loading is a step of its own, so that a reload of several connections is all or nothing.
-    public struct Loaded: Sendable {
+    ///
+    /// Two values are equal if settings, certificates and CAs are the same, byte by byte.
+    public struct Loaded: Sendable, Equatable {
         /// The settings.
         public let settings: TLSClientSettings
         /// The certificate of this client; `nil` if it has none.
@@ -17,8 +19,14 @@ public final class TLSClient: LinkSecurity {
         public let authorities: [CertificateSummary]
 
         let context: NIOSSLContext
+        let chain: [NIOSSLCertificate]
         let loadedAuthorities: LoadedAuthorities?
         let serverName: ServerIdentity?
+
+        public static func == (left: Loaded, right: Loaded) -> Bool {
+            left.settings == right.settings && left.chain == right.chain
+                && left.loadedAuthorities?.roots == right.loadedAuthorities?.roots
+        }
     }
 
     private let current: NIOLockedValueBox<Loaded>
@@ -74,7 +82,7 @@ public final class TLSClient: LinkSecurity {
         var identity: LoadedIdentity?
         switch (settings.certificate, settings.key) {
         case (let certificate?, let key?):
-            let loaded = try LoadedIdentity(certificate: certificate, key: key)
+            let loaded = try LoadedIdentity(certificate: certificate, key: key, isServer: false)
             configuration.certificateChain = loaded.chain.map { .certificate($0) }
             configuration.privateKey = .privateKey(loaded.key)
             identity = loaded
@@ -93,6 +101,7 @@ public final class TLSClient: LinkSecurity {
         return Loaded(
             settings: settings, certificate: identity?.summary, authorities: authorities?.summaries ?? [],
             context: try configuration.context(file: settings.certificate ?? settings.ca),
+            chain: identity?.chain ?? [],
             loadedAuthorities: authorities, serverName: serverName)
     }
 

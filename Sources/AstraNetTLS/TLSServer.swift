@@ -8,7 +8,9 @@ internal import NIOSSL
 /// ``use(_:)`` replaces certificate, key and CAs at any time. Connections that are already accepted keep theirs.
 public final class TLSServer: LinkSecurity {
     /// Loaded settings. Loading is a step of its own, so that a reload of several listeners is all or nothing.
-    public struct Loaded: Sendable {
+    ///
+    /// Two values are equal if settings, certificates and CAs are the same, byte by byte.
+    public struct Loaded: Sendable, Equatable {
         /// The settings.
         public let settings: TLSServerSettings
         /// The certificate of the listener.
@@ -17,7 +19,13 @@ public final class TLSServer: LinkSecurity {
         public let clientAuthorities: [CertificateSummary]
 
         let context: NIOSSLContext
+        let chain: [NIOSSLCertificate]
         let authorities: LoadedAuthorities?
+
+        public static func == (left: Loaded, right: Loaded) -> Bool {
+            left.settings == right.settings && left.chain == right.chain
+                && left.authorities?.roots == right.authorities?.roots
+        }
     }
 
     private let current: NIOLockedValueBox<Loaded>
@@ -36,7 +44,7 @@ public final class TLSServer: LinkSecurity {
 
     /// Reads and checks the files. Blocks on the file system: not for event loops.
     public static func load(_ settings: TLSServerSettings) throws(TLSFileError) -> Loaded {
-        let identity = try LoadedIdentity(certificate: settings.certificate, key: settings.key)
+        let identity = try LoadedIdentity(certificate: settings.certificate, key: settings.key, isServer: true)
         var authorities: LoadedAuthorities?
         if let file = settings.clientCA { authorities = try LoadedAuthorities(file: file) }
         var configuration = TLSConfiguration.makeServerConfiguration(
@@ -49,7 +57,8 @@ public final class TLSServer: LinkSecurity {
         }
         return Loaded(
             settings: settings, certificate: identity.summary, clientAuthorities: authorities?.summaries ?? [],
-            context: try configuration.context(file: settings.certificate), authorities: authorities)
+            context: try configuration.context(file: settings.certificate), chain: identity.chain,
+            authorities: authorities)
     }
 
     /// Uses other certificates for all later connections.
@@ -85,6 +94,8 @@ extension TLSConfiguration {
             case .tls13: .tlsv13
             }
         renegotiationSupport = .none
+        // A link that closes has sent everything, or has failed. A peer that does not answer must not delay the end.
+        shutdownTimeout = .milliseconds(200)
         applicationProtocols = ["chanserv"]
     }
 

@@ -70,6 +70,12 @@ struct Router: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The log format: text, or json with one object per line.", valueName: "format"))
     var logFormat = LogFormat.text
 
+    func validate() throws {
+        if tls.isGiven, tls.tlsCert == nil, join.isEmpty {
+            throw ValidationError("without --tls-cert and --tls-key the listeners have no TLS: give both")
+        }
+    }
+
     func run() async throws {
         let log = LineLogHandler.bootstrapSecondary(level: logLevel, format: logFormat)
         defer { log.flush() }
@@ -79,6 +85,9 @@ struct Router: AsyncParsableCommand {
         node.role = .router
         node.name = name
         let own = tls.own
+        if own != nil, own?.certificate == nil {
+            logger.warning("the listeners accept links without TLS: --tls-cert and --tls-key are not given")
+        }
         node.listen = listen.map { ListenOptions($0, tls: $0.isUnix ? nil : listenerTLS(own)) }
         node.join = join.map { JoinOptions($0, tls: $0.isUnix ? nil : own) }
         node.environment = environment.isEmpty ? nil : environment

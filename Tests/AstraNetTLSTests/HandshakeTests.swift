@@ -178,14 +178,42 @@ import Testing
                 "the certificate of \(address) cannot be verified: the CA 'CN=test CA' in \(mesh.ca) expired on "))
     }
 
-    @Test func `a client certificate is no server certificate`() async throws {
-        let mesh = try TestMesh(server: TestLeaf(dnsNames: ["router-1.mesh"], usages: [.clientAuth]))
-        let (events, address, _) = try await clientEvents(mesh.serverSettings, mesh.clientSettings)
-        #expect(
-            events.first
-                == .insecure(
-                    "the certificate of \(address) may not be used by a server, or its CA may not sign it; renew it with "
-                        + "the extended key usage serverAuth"))
+    @Test func `a client certificate is no server certificate, and the reverse`() throws {
+        let mesh = try TestMesh(
+            server: TestLeaf(dnsNames: ["router-1.mesh"], usages: [.clientAuth]),
+            client: TestLeaf(uris: [TestMesh.clientURI], usages: [.serverAuth]))
+        let server = #expect(throws: TLSFileError.self) { try TLSServer.load(mesh.serverSettings) }
+        #expect(server?.problem.contains("may not be used by a server") == true, "\(server as Any)")
+        #expect(server?.remedy.contains("certificates new --host") == true)
+        let client = #expect(throws: TLSFileError.self) { try TLSClient.load(mesh.clientSettings) }
+        #expect(client?.problem.contains("may not be used by a client") == true, "\(client as Any)")
+    }
+
+    @Test func `a key that others could not verify is refused`() async throws {
+        let folder = try TestFolder()
+        let (certificate, key) = (folder.file("ed.pem"), folder.file("ed.key"))
+        let made = try await ChildProcess(
+            "/usr/bin/openssl",
+            ["req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=x", "-keyout", key, "-out", certificate]
+        ).exit()
+        try #require(made.code == 0, "\(made.errors)")
+        let error = #expect(throws: TLSFileError.self) {
+            try TLSServer.load(TLSServerSettings(certificate: certificate, key: key))
+        }
+        #expect(error?.problem.contains("cannot use the type of this certificate's key") == true, "\(error as Any)")
+    }
+
+    @Test func `the content of a key is never printed`() throws {
+        let mesh = try TestMesh()
+        let pem = try String(contentsOfFile: mesh.server.key, encoding: .utf8)
+        let secret = pem.split(separator: "\n")[1]
+        let line = try mesh.folder.write(pem.replacing("\n", with: ""), to: "line.key", mode: 0o600)
+        for key in [line, pem, pem.replacing("\n", with: "\\n")] {
+            let error = #expect(throws: TLSFileError.self) {
+                try TLSServer.load(TLSServerSettings(certificate: mesh.server.certificate, key: key))
+            }
+            #expect(!"\(error as Any)".contains(secret), "\(error as Any)")
+        }
     }
 
     @Test func `a client without certificate is refused at both ends`() async throws {
@@ -238,7 +266,7 @@ import Testing
         let listener = try await TestListener(TLSServer(mesh.serverSettings))
         let (client, server) = try await listener.connect(TLSClient(mesh.clientSettings))
         let address = try await client.address
-        let reason = count == 1 ? "it has a name of more than 1024 bytes" : "it has more than 64 names"
+        let reason = count == 1 ? "it has a name of more than 512 bytes" : "it has more than 64 names"
         #expect(
             await server.all() == [
                 .insecure("the certificate of \(address) is refused: \(reason); renew it"), .closed,

@@ -1,5 +1,6 @@
 import AstraNet
 import AstraNetTLS
+import Foundation
 import TestSupport
 import Testing
 
@@ -40,6 +41,20 @@ import Testing
         old.close()
         new.close()
         try await listener.close()
+    }
+
+    @Test func `loaded files are equal until one of them changes`() throws {
+        let mesh = try TestMesh()
+        let (server, client) = (try TLSServer.load(mesh.serverSettings), try TLSClient.load(mesh.clientSettings))
+        #expect(try TLSServer.load(mesh.serverSettings) == server)
+        #expect(try TLSClient.load(mesh.clientSettings) == client)
+        // An intermediate certificate more, which no summary shows.
+        let other = try TestAuthority("intermediate CA")
+        let pem = try String(contentsOfFile: mesh.server.certificate, encoding: .utf8)
+        _ = try mesh.folder.write(pem + other.certificate.serializeAsPEM().pemString + "\n", to: "server.pem")
+        #expect(try TLSServer.load(mesh.serverSettings) != server)
+        _ = try other.write("ca", in: mesh.folder)
+        #expect(try TLSClient.load(mesh.clientSettings) != client)
     }
 
     @Test func `settings that do not load leave the security as it is`() async throws {

@@ -39,7 +39,7 @@ extension EndToEnd {
 
         /// Makes a CA with a host and two clients, and uses its files in the host.
         private static func prepare(_ folder: TestFolder) throws {
-            try ServedHost.copyBuilt("libEcho.so", to: folder)
+            for plugin in ["libEcho.so", "libWhoami.so"] { try ServedHost.copyBuilt(plugin, to: folder) }
             try FileManager.default.createDirectory(atPath: folder.file("live"), withIntermediateDirectories: false)
         }
 
@@ -92,10 +92,13 @@ extension EndToEnd {
                     .tcp(host: "127.0.0.1", port: host.port), security: tls, deadline: .now + TestClient.patience)
             }
 
-            /// Posts `text` and returns the answer.
-            func echo(_ text: String) async throws -> String {
+            /// Posts `text` to the echo and returns the answer.
+            func echo(_ text: String) async throws -> String { try await post("echo", text) }
+
+            /// Posts `text` and returns all frames of the answer.
+            func post(_ vAddr: String, _ text: String) async throws -> String {
                 var answer = ""
-                for try await source in try await client.lookupAndPost("echo", body: text) {
+                for try await source in try await client.lookupAndPost(vAddr, body: text) {
                     for frame in try await source.frames.all() { answer += frame.string }
                 }
                 return answer
@@ -176,6 +179,32 @@ extension EndToEnd {
                 let status = try await ChanservCommand.run("status", "--config", host.configurationFile)
                 #expect(status.text.contains("1 not allowed"), "\(status.text)")
                 #expect(status.text.contains("live/localhost.pem"), "\(status.text)")
+            }
+        }
+
+        @Test(arguments: Isolation.allCases)
+        func `a plugin learns the identity of the caller`(isolation: Isolation) async throws {
+            struct Caller: Decodable {
+                var identity: String
+                var peer_address: String
+                var vaddr: String
+                var body_bytes: Int
+            }
+            let configuration =
+                isolation.applied(to: Self.configuration)
+                .replacingOccurrences(of: "routes:", with: "  whoami: {path: libWhoami.so}\nroutes:")
+                + "\n  - {vaddr: whoami, plugin: whoami, access: {allow: [any]}}"
+            try await Self.serving(configuration) { host in
+                for name in ["shop", "thief"] {
+                    let client = try await SecureClient(of: host, ca: "first", name)
+                    let answer = try await client.post("whoami", "hello")
+                    let caller = try JSONDecoder().decode(Caller.self, from: Data(answer.utf8))
+                    #expect(caller.identity == "spiffe://mesh/client/\(name)")
+                    #expect(caller.peer_address.hasPrefix("127.0.0.1:"))
+                    #expect(caller.vaddr == "whoami")
+                    #expect(caller.body_bytes == 5)
+                    await client.close()
+                }
             }
         }
 

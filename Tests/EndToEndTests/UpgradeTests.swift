@@ -41,6 +41,24 @@ extension EndToEnd {
             }
         }
 
+        @Test func `the Unix socket of a listener stays, and is removed at the end`() async throws {
+            let configuration = Replacements.configuration.replacingOccurrences(
+                of: "listen: 127.0.0.1:0", with: "listen: [127.0.0.1:0, {address: \"unix:mesh.sock\", mode: 0660}]")
+            try await Replacements.serving(configuration) { host, replacements in
+                let socket = host.folder.file("mesh.sock")
+                for _ in 0..<3 {
+                    try await replacements.upgrade()
+                    let post = try await ChanservCommand.run(
+                        "post", "drill", "--join", "unix:\(socket)", "--body", "count 1 4")
+                    #expect(post.code == 0, "\(post.errors)")
+                }
+                let mode = try FileManager.default.attributesOfItem(atPath: socket)[.posixPermissions] as? Int
+                #expect(mode == 0o660)
+                try await replacements.stop()
+                #expect(access(socket, F_OK) != 0)
+            }
+        }
+
         @Test func `SIGUSR2 upgrades, and the new process can be upgraded again`() async throws {
             try await Replacements.serving { host, replacements in
                 let client = try await TestClient(port: host.port, keepsJoined: true)

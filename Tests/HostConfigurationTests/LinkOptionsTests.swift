@@ -120,7 +120,7 @@ private func errors(_ text: String) -> [String] {
             "{listen: [{address: 127.0.0.1:0, tls: {certificate: a, key: b}}, 127.0.0.1:0]}",
             ["1:72: duplicate address 127.0.0.1:0 (first: line 1, column 27)"]
         ),
-        ("{limits: {bytes_per_second: 1}}", ["1:35: 1B is not from 1KiB to 1TiB"]),
+        ("{limits: {bytes_per_second: 1}}", ["1:35: 1B is not from 256KiB to 1TiB"]),
     ])
     func `invalid links are refused with the location and the reason`(text: String, messages: [String]) {
         #expect(errors(text) == messages.map { "c.yaml:" + $0 })
@@ -157,7 +157,7 @@ private func errors(_ text: String) -> [String] {
         (
             "{listen: unix:\(String(repeating: "a", count: 103))}",
             "1:16: expected an address such as 127.0.0.1:5555: the path of the socket "
-                + "'/etc/\(String(repeating: "a", count: 55))…' has 108 bytes, but at most 107 are allowed: choose a "
+                + "'/etc/\(String(repeating: "a", count: 55))…' has 108 bytes, but at most 103 are allowed: choose a "
                 + "shorter one, such as unix:/run/chanserv/mesh.sock"
         ),
     ])

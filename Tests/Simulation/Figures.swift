@@ -10,6 +10,11 @@ struct Figures {
     var virtualTime: UInt64 = 0
     /// The longest time from the last fault of a mesh until it had converged, in nanoseconds.
     var longest: UInt64 = 0
+    /// Guarded seeds, the ops of their adversaries that reached nodes of this library, and those that these refused as
+    /// forged or forbidden.
+    var guarded = 0
+    var hostileOps = 0
+    var refused = 0
 
     init() {}
 
@@ -22,13 +27,16 @@ struct Figures {
         failedRequests = run.failedRequests
         virtualTime = run.ended
         longest = run.convergence
+        guarded = run.isGuarded ? 1 : 0
+        hostileOps = run.hostileOps
+        refused = run.refusedOps
     }
 
     /// Reads ``line``; `nil` for any other line.
     init?(line: String) {
         let words = line.split(separator: " ")
         let numbers = words.dropFirst().compactMap { UInt64($0) }
-        guard words.first == "done", numbers.count == 7 else { return nil }
+        guard words.first == "done", numbers.count == 10 else { return nil }
         seeds = numbers[0]
         posts = Int(numbers[1])
         failed = Int(numbers[2])
@@ -36,10 +44,16 @@ struct Figures {
         failedRequests = Int(numbers[4])
         virtualTime = numbers[5]
         longest = numbers[6]
+        guarded = Int(numbers[7])
+        hostileOps = Int(numbers[8])
+        refused = Int(numbers[9])
     }
 
     /// The line with which a worker process reports its figures.
-    var line: String { "done \(seeds) \(posts) \(failed) \(requests) \(failedRequests) \(virtualTime) \(longest)" }
+    var line: String {
+        "done \(seeds) \(posts) \(failed) \(requests) \(failedRequests) \(virtualTime) \(longest) "
+            + "\(guarded) \(hostileOps) \(refused)"
+    }
 
     mutating func add(_ other: Figures) {
         seeds += other.seeds
@@ -49,5 +63,8 @@ struct Figures {
         failedRequests += other.failedRequests
         virtualTime += other.virtualTime
         longest = max(longest, other.longest)
+        guarded += other.guarded
+        hostileOps += other.hostileOps
+        refused += other.refused
     }
 }

@@ -41,11 +41,11 @@ struct Main {
         for index in 0..<options.seeds {
             let seed = options.first + index
             CrashReporter.seed(seed)
-            let run = Run(Plan(seed: seed), isTraced: false)
+            let run = Run(options.plan(seed))
             if let violation = run.violation {
-                guard options.isBrief else { return report(seed) }
+                guard options.isBrief else { return report(seed, options) }
                 say("seed \(seed): \(violation)")
-            } else if index < 10, Run(Plan(seed: seed)).digest != run.digest {
+            } else if index < 10, Run(options.plan(seed)).digest != run.digest {
                 // A run that cannot be repeated cannot be examined.
                 say("seed \(seed): two runs differ")
                 exit(1)
@@ -60,9 +60,9 @@ struct Main {
         CrashReporter.begin()
         for seed in options.first..<options.first + options.seeds {
             CrashReporter.seed(seed)
-            let run = Run(Plan(seed: seed), isTraced: true)
+            let run = Run(options.plan(seed), isTraced: true)
             for line in run.trace { say(line) }
-            if run.violation != nil { report(seed) }
+            if run.violation != nil { report(seed, options) }
         }
     }
 
@@ -78,10 +78,10 @@ struct Main {
     }
 
     /// Prints the shortest plan that still breaks the rule and the end of its trace. Exits with 1.
-    private static func report(_ seed: UInt64) {
-        say("seed \(seed) FAILS: \(Run(Plan(seed: seed)).violation ?? "not when repeated")")
+    private static func report(_ seed: UInt64, _ options: Options) {
+        say("seed \(seed) FAILS: \(Run(options.plan(seed)).violation ?? "not when repeated")")
         say("Looking for a shorter plan …")
-        let plan = Shrinking.shrink(Plan(seed: seed))
+        let plan = Shrinking.shrink(options.plan(seed))
         let run = Run(plan, isTraced: true)
         say("\(plan.hosts.count) hosts, \(plan.events.count) events:")
         for (host, hostPlan) in plan.hosts.enumerated() { say("  n\(host): \(hostPlan)") }
@@ -89,7 +89,11 @@ struct Main {
         say("The last 100 lines of its trace:")
         for line in run.trace.suffix(100) { say("  \(line.prefix(220))") }
         say("seed \(seed): \(run.violation ?? "the shortened plan passes")")
-        say("All of it: scripts/simulate --from \(seed) --seeds 1 --trace")
+        say("All of it: scripts/simulate --from \(seed) --seeds 1\(options.isGuarded ? " --guarded" : "") --trace")
         exit(1)
     }
+}
+
+extension Options {
+    fileprivate func plan(_ seed: UInt64) -> Plan { Plan(seed: seed, isGuarded: isGuarded) }
 }

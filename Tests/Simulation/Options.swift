@@ -20,9 +20,11 @@ struct Options {
     var first: UInt64 = 1
     /// Whether a failing seed is reported in one line and the next seeds still run.
     var isBrief = false
+    /// Whether all seeds are guarded, not only a part of them.
+    var isGuarded = false
 
     static let usage =
-        "usage: scripts/simulate [--seeds N] [--from S] [--brief] [--trace | --round-trips | --large]"
+        "usage: scripts/simulate [--seeds N] [--from S] [--guarded] [--brief] [--trace | --round-trips | --large]"
 
     /// - Throws: ``UsageError``.
     init(_ arguments: some Sequence<String>) throws(UsageError) {
@@ -34,6 +36,7 @@ struct Options {
             case "--large": mode = .large
             case "--round-trips": mode = .roundTrips
             case "--brief": isBrief = true
+            case "--guarded": isGuarded = true
             case "--seeds": seeds = try Self.number(argument, &arguments)
             case "--from": first = try Self.number(argument, &arguments)
             default: throw UsageError(description: "unknown argument: \(argument)")

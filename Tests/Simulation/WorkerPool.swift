@@ -59,6 +59,7 @@ struct WorkerPool {
         child.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         child.arguments =
             ["--worker", "--from", "\(first)", "--seeds", "\(count)"] + (options.isBrief ? ["--brief"] : [])
+            + (options.isGuarded ? ["--guarded"] : [])
         child.standardOutput = output
         do {
             try child.run()
@@ -125,6 +126,11 @@ struct WorkerPool {
         say(
             "\(figures.posts) streams, of which \(figures.failed) met a fault; "
                 + "\(figures.requests) requests, of which \(figures.failedRequests) met one.")
+        if figures.guarded > 0 {
+            say(
+                "\(figures.guarded) seeds were guarded: \(figures.hostileOps) ops of the adversary reached nodes of this "
+                    + "library, which refused \(figures.refused) of them.")
+        }
         say("The slowest mesh had converged \(figures.longest / World.second) s after its last fault.")
         return true
     }

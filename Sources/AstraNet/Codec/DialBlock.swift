@@ -70,8 +70,10 @@ package struct DialBlock: Hashable, Sendable {
         }
     }
 
-    /// Maximum size of an encoded block in bytes.
+    /// Maximum size of an encoded block in bytes, without the identity that a router adds.
     package static let maximumSize = 4_096
+    /// Maximum size of a received block in bytes.
+    package static let maximumReceivedSize = maximumSize + entryHeaderSize + RelayedIdentity.maximumSize
 
     /// The version of the encoding (`docs/protocol.md` §6).
     package static let version: UInt8 = 1
@@ -155,11 +157,11 @@ package struct DialBlock: Hashable, Sendable {
 extension DialBlock {
     /// Decodes the payload of a DIAL, SYN or ACK.
     ///
-    /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize``, of another
-    /// version or truncated, has a type twice, or has a value of the wrong length or encoding.
+    /// Returns `nil` if the receiver must ignore the block: it is empty, larger than ``maximumSize`` and an identity
+    /// together, of another version or truncated, has a type twice, or has a value of the wrong length or encoding.
     package init?(decoding payload: ByteBuffer) {
         self.init()
-        guard payload.readableBytes <= Self.maximumSize, payload.withUnsafeReadableBytes({ decode($0) }) else {
+        guard payload.readableBytes <= Self.maximumReceivedSize, payload.withUnsafeReadableBytes({ decode($0) }) else {
             return nil
         }
     }
@@ -352,32 +354,47 @@ extension DialBlock {
     /// Returns the payload of a DIAL that a router forwards: with `identity` in the place of an identity that the payload
     /// claims. Keeps the other entries, also those of unknown types.
     ///
+    /// A payload that the receiver must ignore is replaced as a whole: it would also make the receiver ignore the
+    /// identity, and with the identity behind a cut entry it could become valid.
+    ///
     /// - Returns: `nil` if the payload can be forwarded as it is.
     package static func replacingIdentity(in payload: ByteBuffer, with identity: String?) -> ByteBuffer? {
-        // A receiver ignores a payload that is not a block of this version.
-        let isBlock = payload.readableBytesView.first == version
-        guard isBlock || payload.readableBytes == 0 else { return nil }
-        var rest = payload.readableBytesView.dropFirst()
+        guard payload.readableBytes > 0 else { return identity.map { identityBlock($0) } }
+        guard let received = DialBlock(decoding: payload) else {
+            return identity.map { identityBlock($0) } ?? ByteBuffer()
+        }
+        // The client knows the server of a pushed source.
+        let identity = received.source == nil ? identity : nil
+        guard identity != nil || claimsIdentity(payload) else { return nil }
+        var block = identity.map { identityBlock($0) } ?? ByteBuffer(integer: version)
+        forEachEntry(of: payload) { type, entry in
+            if type != EntryType.identity { block.writeBytes(entry) }
+        }
+        return block
+    }
+
+    private static func identityBlock(_ identity: String) -> ByteBuffer {
+        var block = ByteBuffer(integer: version)
+        block.writeInteger(EntryType.identity)
+        block.writeInteger(UInt16(identity.utf8.count))
+        block.writeString(identity)
+        return block
+    }
+
+    private static func claimsIdentity(_ payload: ByteBuffer) -> Bool {
         var claims = false
-        var isSource = false
-        var kept = ByteBuffer(integer: version)
+        forEachEntry(of: payload) { type, _ in claims = claims || type == EntryType.identity }
+        return claims
+    }
+
+    /// Calls `body` with the type of each entry of a valid block, and all its bytes.
+    private static func forEachEntry(of payload: ByteBuffer, _ body: (UInt8, ByteBufferView) -> Void) {
+        var rest = payload.readableBytesView.dropFirst()
         while let type = rest.first, rest.count >= entryHeaderSize {
             let length = Int(rest[rest.startIndex + 1]) << 8 | Int(rest[rest.startIndex + 2])
             let entry = rest.prefix(entryHeaderSize + length)
-            if type == EntryType.identity { claims = true } else { kept.writeBytes(entry) }
-            isSource = isSource || type == EntryType.source
+            body(type, entry)
             rest = rest.dropFirst(entry.count)
         }
-        // The client knows the server of a pushed source.
-        let identity = isSource ? nil : identity
-        guard claims || identity != nil else { return nil }
-        // What is left is malformed, so the receiver ignores the block.
-        kept.writeBytes(rest)
-        if let identity {
-            kept.writeInteger(EntryType.identity)
-            kept.writeInteger(UInt16(identity.utf8.count))
-            kept.writeString(identity)
-        }
-        return kept
     }
 }

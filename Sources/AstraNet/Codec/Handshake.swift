@@ -24,6 +24,8 @@ package struct Handshake: Hashable, Sendable {
         case eager
         /// The node understands WND_SIZE, so that windows may grow.
         case window
+        /// The node, if it is a router, replaces the identity in the dial blocks that it forwards.
+        case identity
         /// DIAL may carry a dial block, and the sources of a request may be pushed (`docs/protocol.md` §6).
         case push
     }

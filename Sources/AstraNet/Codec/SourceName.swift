@@ -4,11 +4,21 @@ enum SourceName {
 
     /// Whether `name` has the form of such a name, without or with the suffix of the environment.
     static func matches(_ name: String, environmentSuffix suffix: String) -> Bool {
-        let bytes = Array(name.utf8.prefix(form.count + suffix.utf8.count + 1))
-        guard bytes.count == form.count || bytes.count == form.count + suffix.utf8.count && name.hasSuffix(suffix)
-        else {
+        let count = name.utf8.count
+        guard count == form.count || count == form.count + suffix.utf8.count && name.hasSuffix(suffix) else {
             return false
         }
+        return begins(name)
+    }
+
+    /// Whether `name` has the form of such a name, in any environment.
+    static func matches(inAnyEnvironment name: String) -> Bool {
+        begins(name) && (name.utf8.dropFirst(form.count).first.map { $0 == UInt8(ascii: ".") } ?? true)
+    }
+
+    private static func begins(_ name: String) -> Bool {
+        let bytes = name.utf8.prefix(form.count)
+        guard bytes.count == form.count else { return false }
         return zip(bytes, form).allSatisfy { byte, place in
             switch place {
             case UInt8(ascii: "x"): isHexDigit(byte)

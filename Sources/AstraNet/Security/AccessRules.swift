@@ -1,4 +1,4 @@
-/// Rules about what peers may do, by the names of their identities (`docs/protocol.md` §9).
+/// Rules about what peers may do, by the names of their identities (`docs/protocol.md` §10.3).
 ///
 /// What no rule allows is denied. A node without access rules allows everything.
 ///

@@ -1,4 +1,4 @@
-/// What the connection of a link has proved about the peer (`docs/protocol.md` §9).
+/// What the connection of a link has proved about the peer (`docs/protocol.md` §10.2).
 ///
 /// A channel handler of a ``LinkSecurity`` fires it as a user inbound event, before the first bytes of the peer.
 public struct PeerCredentials: Sendable, Hashable {

@@ -1,4 +1,4 @@
-/// The identity of a caller as a router writes it into the dial block (`docs/protocol.md` §6.1): one line for each name,
+/// The identity of a caller as a router writes it into the dial block (`docs/protocol.md` §10.4): one line for each name,
 /// `uri …`, `dns …` or `sha256 …`.
 ///
 /// User IDs and listeners have a meaning only on the router's machine, so they are not in it.

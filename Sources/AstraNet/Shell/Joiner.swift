@@ -20,9 +20,6 @@ package final class Joiner: Sendable {
         var ticks: RepeatedTask?
         var tickCount = 0
         var isStopped = false
-        /// What secures the connections to configured addresses, and to the addresses that they or peers have told.
-        var targetSecurity: [JoinPlan.Target: any LinkSecurity] = [:]
-        var security: [SocketAddress: any LinkSecurity] = [:]
     }
 
     private let state = NIOLockedValueBox(State())
@@ -42,11 +39,10 @@ package final class Joiner: Sendable {
     /// Keeps `target` joined until the task is cancelled or the node is closed.
     func keepJoined(_ target: JoinPlan.Target, security: (any LinkSecurity)?, by core: NodeCore) async {
         let id = state.withLockedValue { state in
-            state.targetSecurity[target] = security
             state.lastWaiterID &+= 1
             return state.lastWaiterID
         }
-        change(for: core) { $0.add(target, now: core.now) }
+        change(for: core) { $0.add(target, security: security, now: core.now) }
         _ = await suspend(in: WaitForStop(joiner: self), id: id, within: core.deadlines, until: nil)
         perform(state.withLockedValue { $0.plan.remove(target) }, for: core)
     }
@@ -70,14 +66,13 @@ package final class Joiner: Sendable {
 
     /// Joins `host`, which accepts links at `address`.
     ///
-    /// - Parameter link: the link to the router over which the host sent its address.
-    func follow(_ host: HostID, to address: SocketAddress, over link: Link) {
-        let security = link.followSecurity
-        state.withLockedValue { state in
-            // A configured address keeps its own.
-            if let security, state.security[address] == nil { state.security[address] = security }
+    /// - Parameters:
+    ///   - security: secures the connection; `nil` for none.
+    ///   - link: the link to the router over which the host sent its address.
+    func follow(_ host: HostID, to address: SocketAddress, security: (any LinkSecurity)?, over link: Link) {
+        change(for: link.node) {
+            $0.follow(host, at: address, security: security, over: link.id, now: link.node.now)
         }
-        change(for: link.node) { $0.follow(host, at: address, over: link.id, now: link.node.now) }
     }
 
     /// Stops joining the addresses of hosts of which no relayed offer is left.
@@ -182,7 +177,6 @@ package final class Joiner: Sendable {
             switch result {
             case .success(let addresses):
                 self.state.withLockedValue { state in
-                    for address in addresses { state.security[address] = state.targetSecurity[target] }
                     state.plan.lookedUp(target, addresses, now: now, jitter: jitter)
                     state.warnings.joined(.name("\(target.address)"))
                 }
@@ -205,7 +199,7 @@ package final class Joiner: Sendable {
     /// - Parameter hosts: the hosts of which one must answer; empty if any host may answer.
     private func connect(to address: SocketAddress, expecting hosts: Set<HostID>, for core: NodeCore) {
         let timeout = hosts.isEmpty ? Self.connectTimeout : Self.followTimeout
-        let security = state.withLockedValue { $0.security[address] }
+        let security = state.withLockedValue { $0.plan.security(of: address) }
         core.open(address, security: security, timeout: timeout).whenComplete { result in
             let failure: any Error
             switch result {

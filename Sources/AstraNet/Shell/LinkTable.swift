@@ -16,6 +16,7 @@ struct LinkTable {
     private var handshaking: [LinkID: Link] = [:]
     private(set) var peers: PeerTable
     private var forwarding = ForwardingRelation()
+    private var owners = HostOwners()
     /// Links whose peer is silent (``Link/isSilent``). Dials prefer others.
     private var silent: Set<LinkID> = []
     private var lastID: LinkID = 0
@@ -56,6 +57,12 @@ struct LinkTable {
         peers.host(of: link).flatMap { peers.link(to: $0) } ?? link
     }
 
+    /// Returns the path over which names that a stream receives may be dialled. It has no link if the one of the stream
+    /// is lost.
+    func path(of hostLink: HostLink) -> NamePath {
+        NamePath(host: hostLink.host, links: Set(peers.host(of: hostLink.link).map(peers.links(to:)) ?? []))
+    }
+
     // MARK: - Changes
 
     mutating func takeID() -> LinkID {
@@ -66,6 +73,34 @@ struct LinkTable {
     /// Adds a connected link before its handshake.
     mutating func begin(_ link: Link) {
         handshaking[link.id] = link
+    }
+
+    /// Decides whether the peer of a new link may have a host id.
+    ///
+    /// - Returns: the links with this id that the caller must close, because they are of peers that no rule names. They
+    ///   are removed already.
+    /// - Throws: ``AstraNetError`` with code `insecure` if the host id belongs to another identity.
+    mutating func claim(_ peer: HostID, by identity: LinkIdentity) throws(AstraNetError) -> [Link] {
+        let others = links(to: peer)
+        switch owners.claim(peer, by: identity, besides: others.map(\.identity)) {
+        case .accepted:
+            owners.record(identity, of: peer)
+            return []
+        case .refused:
+            throw AstraNetError(.insecure, "the host id \(peer) belongs to another identity")
+        case .displaces:
+            owners.record(identity, of: peer)
+            for other in others { _ = linkDown(other) }
+            return others
+        }
+    }
+
+    /// Forgets to whom the host ids belong, because the access rules have changed.
+    mutating func forgetOwners() { owners.removeAll() }
+
+    /// Records that the host id of a link belongs to its peer.
+    mutating func recordOwner(of link: Link) {
+        if let host = peers.host(of: link.id) { owners.record(link.identity, of: host) }
     }
 
     /// Adds a link after its handshake. If the result is a link to retire, the caller retires it.
@@ -177,10 +212,17 @@ struct LinkTable {
 
     /// Sends DISCOVER to `host` over a link to its router.
     func sendDiscover(to host: HostID, over router: Link) {
+        let ability: String
+        switch router.directLinks {
+        case .plain: ability = ""
+        case .secured: ability = SecureAddress.ability
+        // No address of the answer could be used.
+        case .none: return
+        }
         router.sendControl {
             $0.writeOp(
                 OpHeader(.discover, to: Address(host: host, port: 0), from: Address(host: self.localHost, port: 0)),
-                text: router.followSecurity == nil ? "" : SecureAddress.ability)
+                text: ability)
         }
     }
 }

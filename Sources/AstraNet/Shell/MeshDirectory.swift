@@ -20,7 +20,7 @@ package final class MeshDirectory: Sendable {
         /// Returns the result of a wait for an offer of `name`; `nil` while the wait continues.
         func waitResult(for name: String, from hostLink: HostLink?) -> Result<Void, AstraNetError>? {
             if isClosed { return .failure(AstraNetError(.closed, "the node is closed")) }
-            if offers.hasOffer(of: name) { return .success(()) }
+            if offers.hasOffer(of: name, over: hostLink.map(links.path(of:))) { return .success(()) }
             if let hostLink, links[hostLink.link] == nil { return .failure(MeshDirectory.hostLinkLost) }
             return nil
         }
@@ -79,23 +79,39 @@ package final class MeshDirectory: Sendable {
     /// Adds a link after its handshake and announces to the peer all public services of this node, and on a router the
     /// direct offers of other peers.
     ///
-    /// - Throws: ``AstraNetError`` with code `closed`, or `insecure` if another identity has links with this host id.
+    /// - Throws: ``AstraNetError`` with code `closed`, or `insecure` if the host id belongs to another identity.
     func linkUp(_ link: Link, peer: HostID) throws(AstraNetError) -> PeerTable.LinkUpResult {
-        let result = state.withLockedValue { state -> Result<PeerTable.LinkUpResult, AstraNetError> in
+        let result = state.withLockedValue { state -> Result<(PeerTable.LinkUpResult, [Link]), AstraNetError> in
             guard !state.isClosed else { return .failure(LinkMachine.nodeIsClosed) }
-            let identity = link.identity
-            if identity.rules != nil,
-                state.links.links(to: peer).contains(where: { !$0.identity.isSame(as: identity) })
-            {
-                return .failure(AstraNetError(.insecure, "the host id \(peer) belongs to another identity"))
+            let displaced: [Link]
+            do throws(AstraNetError) {
+                displaced = try state.links.claim(peer, by: link.identity)
+            } catch {
+                return .failure(error)
             }
             let result = state.links.linkUp(link, to: peer)
             state.offers.found(peer)
             announceAll(to: link, peer: peer, state)
             if case .retire(let other) = result { state.links[other]?.retire() }
-            return .success(result)
+            return .success((result, displaced))
         }
-        return try result.get()
+        let (linkUp, displaced) = try result.get()
+        for other in displaced { other.close(Self.displaced) }
+        return linkUp
+    }
+
+    private static var displaced: AstraNetError {
+        AstraNetError(.insecure, "the host id belongs to a peer that the access rules name")
+    }
+
+    /// Forgets to whom host ids belong, because the access rules have changed. Each link records its own again.
+    func forgetOwners() {
+        state.withLockedValue { $0.links.forgetOwners() }
+    }
+
+    /// Records that the host id of a link belongs to its peer.
+    func recordOwner(of link: Link) {
+        state.withLockedValue { $0.links.recordOwner(of: link) }
     }
 
     private func announceAll(to link: Link, peer: HostID, _ state: State) {
@@ -287,13 +303,19 @@ package final class MeshDirectory: Sendable {
     }
 
     /// Returns whether a node offers `name` now.
-    func hasOffer(of name: String) -> Bool {
-        state.withLockedValue { $0.offers.hasOffer(of: name) }
+    ///
+    /// - Parameter hostLink: the only path that counts; `nil` for any.
+    func hasOffer(of name: String, from hostLink: HostLink?) -> Bool {
+        state.withLockedValue { $0.offers.hasOffer(of: name, over: hostLink.map($0.links.path(of:))) }
     }
 
-    /// Returns whether another host than those of `failed` offers `name`.
-    func hasOffer(of name: String, except failed: Set<Address>) -> Bool {
-        state.withLockedValue { $0.offers.hasOffer(of: name, except: failed) }
+    /// Returns whether `name` is offered at another address than those of `failed`.
+    ///
+    /// - Parameter hostLink: the only path that counts; `nil` for any.
+    func hasOffer(of name: String, from hostLink: HostLink?, except failed: Set<Address>) -> Bool {
+        state.withLockedValue {
+            $0.offers.hasOffer(of: name, over: hostLink.map($0.links.path(of:)), except: failed)
+        }
     }
 
     /// Returns whether a host that is not silent offers the service at `address` too.
@@ -304,19 +326,22 @@ package final class MeshDirectory: Sendable {
     /// Picks an offer of `name` without waiting.
     ///
     /// - Parameters:
+    ///   - hostLink: the path over which the name was received, whose offers alone may be picked; `nil` for any.
     ///   - bucket: the bucket that selects the offer; `nil` for a random one.
     ///   - refused: the addresses that have already refused this dial. They are not picked.
     /// - Returns: the offer with its link, and whether no other offer remains to be tried; `nil` if there is no offer.
     /// - Throws: ``AstraNetError`` with code `closed`.
     func pickOffer(
-        of name: String, bucket: String?, except refused: Set<Address>
+        of name: String, from hostLink: HostLink?, bucket: String?, except refused: Set<Address>
     ) throws(AstraNetError) -> RemoteOffers.Pick? {
         let draw = surroundings.random()
         let now = now
         let result = state.withLockedValue { state -> Result<RemoteOffers.Pick?, AstraNetError> in
             guard !state.isClosed else { return .failure(AstraNetError(.closed, "the node is closed")) }
             return .success(
-                state.offers.pick(name, bucket: bucket, draw: draw, except: refused, state.links, now: now))
+                state.offers.pick(
+                    name, over: hostLink.map(state.links.path(of:)), bucket: bucket, draw: draw, except: refused,
+                    state.links, now: now))
         }
         return try result.get()
     }
@@ -370,7 +395,8 @@ package final class MeshDirectory: Sendable {
 
     /// Waits until a node offers `name`. Returns at once if one does.
     ///
-    /// - Parameter hostLink: the path whose loss ends the wait with `linkLost`; `nil` for none.
+    /// - Parameter hostLink: the path whose offers alone count. Its loss ends the wait with `linkLost`. `nil`
+    ///   for any offer.
     /// - Throws: ``AstraNetError`` with code `deadlineExceeded`, `linkLost` or `closed`; `CancellationError`.
     func waitForOffer(of name: String, from hostLink: HostLink?, deadline: ContinuousClock.Instant) async throws {
         let instant = surroundings.deadline(deadline, on: timers)

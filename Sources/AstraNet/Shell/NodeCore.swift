@@ -126,8 +126,8 @@ package final class NodeCore: Sendable {
     /// Registers a link after its handshake and announces all public services to the peer.
     ///
     /// - Parameter address: this node's address as the peer sees it (`RAddr` of the HANDSHAKE).
-    /// - Throws: ``AstraNetError`` with code `closed` if the node is closed, or `insecure` if another identity has links
-    ///   with the host id of the peer.
+    /// - Throws: ``AstraNetError`` with code `closed` if the node is closed, or `insecure` if the host id of the peer
+    ///   belongs to another identity.
     func linkUp(_ link: Link, peer: HostID, seenAt address: String) throws(AstraNetError) -> PeerTable.LinkUpResult {
         let result: PeerTable.LinkUpResult
         do throws(AstraNetError) {
@@ -244,6 +244,7 @@ package final class NodeCore: Sendable {
         get { accessRules.withLockedValue { $0 } }
         set {
             accessRules.withLockedValue { $0 = newValue }
+            directory.forgetOwners()
             for link in directory.allLinks { link.applyRules() }
         }
     }
@@ -273,9 +274,11 @@ package final class NodeCore: Sendable {
 
     /// Whether a router may forward an announcement of `name` to one host: a name that the peer may announce, or that of
     /// a source.
-    func mayForward(announcementOf name: String, from link: Link) -> Bool {
+    func mayForward(announcementOf name: @autoclosure () -> String, from link: Link) -> Bool {
+        guard link.identity.rules != nil else { return true }
+        let name = name()
         let offer = ServiceOffer(name: name, address: Address(host: .peer, port: 0), isRelayed: false)
-        return mayAnnounce(offer, link) || SourceName.matches(name, environmentSuffix: "")
+        return mayAnnounce(offer, link) || SourceName.matches(inAnyEnvironment: name)
     }
 
     /// Counts and logs an op with another host as its source.
@@ -318,9 +321,15 @@ package final class NodeCore: Sendable {
     /// A direct link is as secure as the link to the router: a node that reaches its router over TLS uses only addresses
     /// with TLS, and the others only those without.
     func followed(_ host: HostID, to text: String, over link: Link) {
-        let isSecure = text.hasPrefix(SecureAddress.prefix)
-        guard isSecure == (link.followSecurity != nil) else { return }
-        let text = isSecure ? String(text.dropFirst(SecureAddress.prefix.count)) : text
+        var text = text
+        var security: (any LinkSecurity)?
+        switch (link.directLinks, text.hasPrefix(SecureAddress.prefix)) {
+        case (.plain, false): break
+        case (.secured(let direct), true):
+            security = direct
+            text.removeFirst(SecureAddress.prefix.count)
+        case (.plain, true), (.secured, false), (.none, _): return
+        }
         guard let place = HostPort(text), place.port > 0, configuration.role.joinsOthers, host != id,
             directory.looksForPath(to: host)
         else { return }
@@ -332,7 +341,7 @@ package final class NodeCore: Sendable {
             log.debug("FOLLOW ignored: not an IP address", metadata: ["address": "\(text)", "peer": "\(host)"])
             return
         }
-        joiner.follow(host, to: address, over: link)
+        joiner.follow(host, to: address, security: security, over: link)
     }
 
     // MARK: - End

@@ -42,7 +42,7 @@ struct RemoteOffers {
     /// Returns the number of offers from `link`.
     func count(on link: LinkID) -> Int { registry.count(on: link) }
 
-    func hasOffer(of name: String) -> Bool { registry.hasOffer(of: name) }
+    func hasOffer(of name: String, over path: NamePath?) -> Bool { registry.hasOffer(of: name, over: path) }
 
     /// Returns the direct offers, each once, without those of `host`.
     func directOffers(except host: HostID) -> Set<ServiceOffer> { registry.directOffers(except: host) }
@@ -114,23 +114,27 @@ struct RemoteOffers {
 
     // MARK: - Selection
 
-    /// Picks an offer as ``MeshDirectory/pickOffer(of:bucket:except:)`` describes.
+    /// Picks an offer as ``MeshDirectory/pickOffer(of:from:bucket:except:)`` describes.
     func pick(
-        _ name: String, bucket: String?, draw: UInt64, except refused: Set<Address>, _ links: LinkTable, now: UInt64
+        _ name: String, over path: NamePath?, bucket: String?, draw: UInt64, except refused: Set<Address>,
+        _ links: LinkTable, now: UInt64
     ) -> Pick? {
         let candidates = registry.candidates(for: name)
         let route = OfferSelection.pick(
-            among: candidates, name: name, bucket: bucket, draw: draw, except: refused, leaving: registry.leaving,
+            among: candidates, name: name, over: path, bucket: bucket, draw: draw, except: refused,
+            leaving: registry.leaving,
             goingAway: goingAway,
             avoiding: { penalties.isAvoided($0.offer.address, now: now) || isSilent($0, links) })
         guard let route, let link = links[preferredLink(for: route, links)] else { return nil }
         return (link, route.offer, candidates.count <= refused.count + 1)
     }
 
-    /// Returns whether another host than those of `failed` offers `name`.
-    func hasOffer(of name: String, except failed: Set<Address>) -> Bool {
+    /// Returns whether `name` is offered at another address than those of `failed`.
+    ///
+    /// - Parameter path: the only path that counts; `nil` for any.
+    func hasOffer(of name: String, over path: NamePath?, except failed: Set<Address>) -> Bool {
         OfferSelection.pick(
-            among: registry.candidates(for: name), name: name, bucket: nil, draw: 0, except: failed,
+            among: registry.candidates(for: name), name: name, over: path, bucket: nil, draw: 0, except: failed,
             leaving: registry.leaving) != nil
     }
 

@@ -61,7 +61,16 @@ package struct JoinPlan {
         var holders = 1
         var isRunning = false
         var addresses: Set<SocketAddress> = []
+        /// Secures the connections; `nil` for none.
+        var security: (any LinkSecurity)?
         var backoff = JoinBackoff()
+    }
+
+    /// An address that a host behind a router announced.
+    private struct Followed {
+        var link: LinkID
+        /// Secures the connection; `nil` for none.
+        var security: (any LinkSecurity)?
     }
 
     /// The time between two look-ups of a name: 10 s, in nanoseconds.
@@ -78,7 +87,7 @@ package struct JoinPlan {
     private var targets: [Target: LookUp] = [:]
     private var addressStates: [SocketAddress: AddressState] = [:]
     /// The addresses that hosts behind routers announced, with the link of each announcement.
-    private var followedBy: [HostID: [SocketAddress: LinkID]] = [:]
+    private var followedBy: [HostID: [SocketAddress: Followed]] = [:]
     private var followCount = 0
     private var followCounts: [LinkID: Int] = [:]
 
@@ -95,12 +104,34 @@ package struct JoinPlan {
     // MARK: - Targets
 
     /// Starts to join `target`.
-    package mutating func add(_ target: Target, now: UInt64) {
+    ///
+    /// - Parameter security: secures the connections; `nil`, the default, for none. Of several callers with the same
+    ///   target, the last one counts.
+    package mutating func add(_ target: Target, security: (any LinkSecurity)? = nil, now: UInt64) {
         if targets[target] == nil {
             targets[target] = LookUp(nextAt: now)
         } else {
             targets[target]?.holders += 1
         }
+        targets[target]?.security = security
+    }
+
+    /// Returns what secures the connections to an address; `nil` for none. A configured address keeps its security when
+    /// a host announces it.
+    package func security(of address: SocketAddress) -> (any LinkSecurity)? {
+        let reasons = addressStates[address]?.reasons ?? []
+        var configured: (any LinkSecurity)?
+        var isConfigured = false
+        var followed: (any LinkSecurity)?
+        for reason in reasons {
+            switch reason {
+            case .target(let target):
+                isConfigured = true
+                configured = targets[target]?.security ?? configured
+            case .follow(let host): followed = followedBy[host]?[address]?.security ?? followed
+            }
+        }
+        return isConfigured ? configured : followed
     }
 
     /// Stops joining `target` if no other caller joins it. Must be called once for each ``add(_:now:)``.
@@ -111,12 +142,14 @@ package struct JoinPlan {
     }
 
     /// Adds an address that `host`, which is behind a router, has announced over `link`.
-    package mutating func follow(_ host: HostID, at address: SocketAddress, over link: LinkID, now: UInt64) {
+    package mutating func follow(
+        _ host: HostID, at address: SocketAddress, security: (any LinkSecurity)? = nil, over link: LinkID, now: UInt64
+    ) {
         let known = followedBy[host] ?? [:]
         guard known[address] == nil, known.count < Self.followsPerHost,
             followCounts[link] ?? 0 < Self.followLimit - followCount
         else { return }
-        followedBy[host, default: [:]][address] = link
+        followedBy[host, default: [:]][address] = Followed(link: link, security: security)
         followCount += 1
         followCounts[link, default: 0] += 1
         addReason(.follow(host), to: address, now: now)
@@ -126,7 +159,7 @@ package struct JoinPlan {
     package mutating func unfollow(_ host: HostID) -> [Action] {
         guard let addresses = followedBy.removeValue(forKey: host) else { return [] }
         followCount -= addresses.count
-        for link in addresses.values {
+        for link in addresses.values.map(\.link) {
             if let count = followCounts[link] { followCounts[link] = count > 1 ? count - 1 : nil }
         }
         return addresses.keys.compactMap { dropReason(.follow(host), from: $0) }
@@ -278,7 +311,7 @@ package struct JoinPlan {
 
     /// Returns the link over which a host behind a router has announced the address.
     private func link(announcing address: SocketAddress, _ state: AddressState) -> LinkID? {
-        state.expected.lazy.compactMap { followedBy[$0]?[address] }.first
+        state.expected.lazy.compactMap { followedBy[$0]?[address]?.link }.first
     }
 
     /// Whether the plan has nothing to do, now or later.

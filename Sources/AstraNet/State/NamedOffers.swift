@@ -1,3 +1,18 @@
+/// The path over which a node received a name on a stream: the host that sent it, and all links to the peer at the other
+/// end of the stream's link.
+///
+/// Only offers of this path are dialled. Another host could announce a name that it has learned, also under the id of
+/// the host at a router that the host has no link with.
+package struct NamePath: Sendable {
+    package var host: HostID
+    package var links: Set<ServiceRegistry.LinkID>
+
+    package init(host: HostID, links: Set<ServiceRegistry.LinkID>) {
+        self.host = host
+        self.links = links
+    }
+}
+
 /// The offers of one name. Each host and port occurs once.
 package struct NamedOffers: Sendable {
     /// An address and the links over which it can be dialled.
@@ -5,6 +20,14 @@ package struct NamedOffers: Sendable {
         let address: Address
         /// The links, direct ones first.
         var routes: [(link: ServiceRegistry.LinkID, isRelayed: Bool)]
+
+        func route(
+            over path: NamePath?, except leaving: Set<ServiceRegistry.LinkID>
+        ) -> (link: ServiceRegistry.LinkID, isRelayed: Bool)? {
+            if path == nil, leaving.isEmpty { return routes.first }
+            guard path == nil || path?.host == address.host else { return nil }
+            return routes.first { !leaving.contains($0.link) && path?.links.contains($0.link) ?? true }
+        }
     }
 
     private var entries: [Entry] = []
@@ -78,20 +101,22 @@ package struct NamedOffers: Sendable {
     }
 
     /// Returns the best route to the offer at `position` over a link that is not in `leaving`; `nil` if there is none.
+    ///
+    /// - Parameter path: the only path that counts; `nil` for any.
     package func route(
-        at position: Int, name: String, except leaving: Set<ServiceRegistry.LinkID> = []
+        at position: Int, name: String, over path: NamePath? = nil, except leaving: Set<ServiceRegistry.LinkID> = []
     ) -> ServiceRegistry.Route? {
         let entry = entries[position]
-        guard
-            let route = leaving.isEmpty ? entry.routes.first : entry.routes.first(where: { !leaving.contains($0.link) })
-        else { return nil }
+        guard let route = entry.route(over: path, except: leaving) else { return nil }
         return ServiceRegistry.Route(
             link: route.link, offer: ServiceOffer(name: name, address: entry.address, isRelayed: route.isRelayed))
     }
 
     /// Whether an offer can be reached over a link that is not in `leaving`.
-    func hasWay(except leaving: Set<ServiceRegistry.LinkID>) -> Bool {
-        leaving.isEmpty || entries.contains { $0.routes.contains { !leaving.contains($0.link) } }
+    ///
+    /// - Parameter path: the only path that counts; `nil` for any.
+    func hasWay(over path: NamePath?, except leaving: Set<ServiceRegistry.LinkID>) -> Bool {
+        path == nil && leaving.isEmpty || entries.contains { $0.route(over: path, except: leaving) != nil }
     }
 
     func address(at position: Int) -> Address { entries[position].address }

@@ -9,13 +9,15 @@ package enum OfferSelection {
     ///     `draw`.
     ///   - draw: a random number. It is not a generator, because the thread sanitizer crashes on `inout` access to a
     ///     generator without stored properties, such as the system's.
+    ///   - path: the only path that may be picked; `nil` for any.
     ///   - refused: addresses that must not be picked.
     ///   - leaving: links that must not be used any more.
     ///   - goingAway: links that are used only if there is no other, because their peers have sent GOAWAY.
     ///   - isAvoided: whether a route is picked only if there is no other.
     /// - Returns: the route; `nil` if there is no candidate.
     package static func pick(
-        among offers: NamedOffers, name: String, bucket: String?, draw: UInt64, except refused: Set<Address> = [],
+        among offers: NamedOffers, name: String, over path: NamePath? = nil, bucket: String?, draw: UInt64,
+        except refused: Set<Address> = [],
         leaving: Set<ServiceRegistry.LinkID> = [], goingAway: Set<ServiceRegistry.LinkID> = [],
         avoiding isAvoided: (ServiceRegistry.Route) -> Bool = { _ in false }
     ) -> ServiceRegistry.Route? {
@@ -29,8 +31,8 @@ package enum OfferSelection {
             guard !refused.contains(address) else { continue }
             // The same address may be offered over a link that goes away and over another one, by two routers.
             guard
-                let route = offers.route(at: position, name: name, except: avoided)
-                    ?? offers.route(at: position, name: name, except: leaving)
+                let route = offers.route(at: position, name: name, over: path, except: avoided)
+                    ?? offers.route(at: position, name: name, over: path, except: leaving)
             else { continue }
             let isAvoided = goingAway.contains(route.link) || isAvoided(route)
             // Rendezvous hashing: each offer gets a weight from bucket and address, and the highest weight wins. All

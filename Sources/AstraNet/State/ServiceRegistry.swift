@@ -220,7 +220,9 @@ package struct ServiceRegistry: Sendable {
     }
 
     /// Whether a node offers `name`.
-    package func hasOffer(of name: String) -> Bool { offers[name]?.hasWay(except: leaving) ?? false }
+    package func hasOffer(of name: String, over path: NamePath? = nil) -> Bool {
+        offers[name]?.hasWay(over: path, except: leaving) ?? false
+    }
 
     /// Returns the offers of `name`, each host and port once. A direct offer wins over a relayed one of the same
     /// address (`docs/protocol.md` §3).

@@ -16,8 +16,8 @@ package import X509
 package struct CertificateNames: Hashable, Sendable {
     /// Maximum number of names that a peer may present (64).
     package static let maximumCount = 64
-    /// Maximum length of a URI or DNS name in bytes (1 KiB).
-    package static let maximumLength = 1_024
+    /// Maximum length of a URI or DNS name in bytes. A router passes on names of at most 1,024 bytes together.
+    package static let maximumLength = 512
 
     /// The URIs.
     package var uris: [String] = []
@@ -47,8 +47,19 @@ package struct CertificateNames: Hashable, Sendable {
         }
         for name in names {
             switch name {
-            case .uniformResourceIdentifier(let uri): uris.append(try Self.checked(uri))
-            case .dnsName(let name): dnsNames.append(try Self.checked(name).lowercased())
+            case .uniformResourceIdentifier(let name):
+                let uri = try Self.checked(name)
+                // RFC 3986 §3. Without a scheme it could be taken for a name of another kind.
+                guard uri.prefixMatch(of: #/[A-Za-z][A-Za-z0-9+.\-]*:/#) != nil else {
+                    throw Refusal(reason: "it has a URI without a scheme")
+                }
+                uris.append(uri)
+            case .dnsName(let text):
+                let name = try Self.checked(text)
+                guard name.utf8.allSatisfy({ Self.dnsCharacters.contains($0) }) else {
+                    throw Refusal(reason: "it has a DNS name with other characters than those of DNS names")
+                }
+                dnsNames.append(name.lowercased())
             case .ipAddress(let address):
                 guard [4, 16].contains(address.bytes.count) else {
                     throw Refusal(reason: "it has an IP address of \(address.bytes.count) bytes")
@@ -58,6 +69,8 @@ package struct CertificateNames: Hashable, Sendable {
             }
         }
     }
+
+    private static let dnsCharacters = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*".utf8)
 
     /// Reads the names for people: none if they are refused.
     init(leniently certificate: Certificate) {

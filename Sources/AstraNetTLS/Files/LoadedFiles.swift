@@ -1,3 +1,4 @@
+internal import Crypto
 internal import NIOSSL
 package import X509
 
@@ -11,7 +12,9 @@ struct LoadedIdentity: Sendable {
     let summary: CertificateSummary
 
     /// Loads a chain and its key, and checks that they belong together.
-    init(certificate: String, key: String) throws(TLSFileError) {
+    ///
+    /// - Parameter isServer: whether the certificate is for a listener, or for a client.
+    init(certificate: String, key: String, isServer: Bool) throws(TLSFileError) {
         let (chain, privateKey) = try TLSFile.pair(certificate: certificate, key: key)
         guard chain[0].certificate.allowsSignatures else {
             throw TLSFileError(
@@ -19,6 +22,19 @@ struct LoadedIdentity: Sendable {
                 problem: "the certificate (of '\(chain[0].certificate.subject.printed)') is not for TLS: its key usage "
                     + "has no digitalSignature",
                 remedy: "give the certificate of the host or client, not that of its CA")
+        }
+        guard chain[0].certificate.isFor(server: isServer) else {
+            let usage = isServer ? "serverAuth" : "clientAuth"
+            throw TLSFileError(
+                file: certificate, line: chain[0].line,
+                problem: "the certificate (of '\(chain[0].certificate.subject.printed)') may not be used by a "
+                    + "\(isServer ? "server" : "client"): its extended key usage has no \(usage)",
+                remedy: "give a certificate with this usage; 'chanserv certificates new --host' makes one for both")
+        }
+        guard chain[0].certificate.publicKey.isSupported else {
+            throw TLSFileError(
+                file: certificate, line: chain[0].line, problem: "links cannot use the type of this certificate's key",
+                remedy: "use a key of type ECDSA (P-256, P-384) or RSA (2,048 bits or more)")
         }
         summary = CertificateSummary(chain[0].certificate, file: certificate, line: chain[0].line)
         self.chain = try chain.niossl(file: certificate)
@@ -32,7 +48,25 @@ struct LoadedIdentity: Sendable {
     }
 }
 
+extension Certificate.PublicKey {
+    /// Whether both ends of a link can use the key: clients offer no signatures with other types.
+    fileprivate var isSupported: Bool {
+        Curve25519.Signing.PublicKey(self) == nil && P521.Signing.PublicKey(self) == nil
+    }
+}
+
 extension Certificate {
+    /// Whether the extended key usage (RFC 5280 §4.2.1.12) allows the use. A certificate without the extension is for
+    /// every use.
+    fileprivate func isFor(server: Bool) -> Bool {
+        do {
+            guard let usages = try extensions.extendedKeyUsage else { return true }
+            return usages.contains(server ? .serverAuth : .clientAuth) || usages.contains(.any)
+        } catch {
+            return false
+        }
+    }
+
     /// Whether the key may sign handshakes (RFC 8446 §4.4.2.2). A certificate without the extension may.
     fileprivate var allowsSignatures: Bool {
         do {

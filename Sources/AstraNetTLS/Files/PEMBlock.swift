@@ -81,11 +81,18 @@ extension ArraySlice<UInt8> {
         guard starts(with: prefix.utf8), suffix(5).elementsEqual("-----".utf8), count >= prefix.utf8.count + 5 else {
             return nil
         }
-        return String(decoding: dropFirst(prefix.utf8.count).dropLast(5), as: UTF8.self)
+        let label = dropFirst(prefix.utf8.count).dropLast(5)
+        // The label is printed. A whole key on one line must not be taken for one.
+        let isLabel = label.count <= 64 && label.allSatisfy { $0.isUppercaseOrDigit || $0 == UInt8(ascii: " ") }
+        return isLabel ? String(decoding: label, as: UTF8.self) : nil
     }
 }
 
 extension UInt8 {
+    fileprivate var isUppercaseOrDigit: Bool {
+        (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(self) || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(self)
+    }
+
     fileprivate var isBase64: Bool {
         switch self {
         case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),

@@ -22,6 +22,12 @@ struct TLSFile: Sendable {
     ///   - path: the path.
     ///   - isPrivate: whether only root and the user of this process may read the file.
     init(path: String, isPrivate: Bool = false) throws(TLSFileError) {
+        // The path is printed. A key in its place, for example from a variable, must not be.
+        guard path.utf8.count <= 4_096, !path.contains("-----BEGIN"), !path.utf8.contains(where: { $0 < 0x20 }) else {
+            throw TLSFileError(
+                file: nil, problem: "the path of a certificate, key or CA is no path, but perhaps its content",
+                remedy: "give the path of the file")
+        }
         self.path = path
         blocks = try PEMBlock.blocks(in: Self.read(path, isPrivate: isPrivate), file: path)
     }

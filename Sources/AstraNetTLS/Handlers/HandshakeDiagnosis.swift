@@ -35,6 +35,10 @@ struct HandshakeDiagnosis: Sendable {
         } catch {
             throw Problem(message: "the certificate of \(peer) is refused: \(error.reason); renew it")
         }
+        // BoringSSL does not verify again when a session is resumed.
+        if let validity = Self.validity(of: leaf, Date()) {
+            throw Problem(message: "the certificate of \(peer) \(validity)")
+        }
         if let serverName, !serverName.matches(names) { throw Problem(message: wrongName(names, serverName, peer)) }
         return PeerCredentials(names, of: leaf)
     }

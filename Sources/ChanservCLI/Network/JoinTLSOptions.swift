@@ -35,13 +35,17 @@ struct JoinTLSOptions: ParsableArguments {
     var isGiven: Bool { tls || tlsCa != nil || tlsCert != nil || serverName != nil }
 
     /// The options of the command line; `nil` if none is given.
-    var own: ClientTLSOptions? {
-        guard isGiven else { return nil }
-        var options = ClientTLSOptions()
-        options.ca = tlsCa.map { Self.file($0, "--tls-ca") }
-        options.certificate = tlsCert.map { Self.file($0, "--tls-cert") }
-        options.key = tlsKey.map { Self.file($0, "--tls-key") }
-        options.name = serverName
+    var own: ClientTLSOptions? { isGiven ? options(over: ClientTLSOptions()) : nil }
+
+    /// Returns options with those of the command line in the place of others.
+    private func options(over others: ClientTLSOptions) -> ClientTLSOptions {
+        var options = others
+        if let tlsCa { options.ca = Self.file(tlsCa, "--tls-ca") }
+        if let tlsCert, let tlsKey {
+            options.certificate = Self.file(tlsCert, "--tls-cert")
+            options.key = Self.file(tlsKey, "--tls-key")
+        }
+        options.name = serverName ?? options.name
         return options
     }
 
@@ -63,14 +67,16 @@ struct JoinTLSOptions: ParsableArguments {
             if joins.isEmpty, usesDefault {
                 joins = client.join.isEmpty ? [JoinOptions(.tcp(host: "127.0.0.1", port: 5555))] : client.join
             }
-            let tls = own ?? client.tls
-            for (index, join) in joins.enumerated() where join.tls == nil || isGiven {
+            for (index, join) in joins.enumerated() {
                 // A Unix socket has no TLS.
-                if case .tcp = join.address { joins[index].tls = tls }
+                guard case .tcp = join.address else { continue }
+                let configured = join.tls ?? client.tls
+                joins[index].tls = isGiven ? options(over: configured ?? ClientTLSOptions()) : configured
             }
             return JoinTargets(joins: joins, security: HostSecurity(try HostSecurity.read(joins: joins)))
         } catch {
-            throw ValidationError(error.errors.map(\.description).joined(separator: "\n"))
+            for problem in error.errors { StandardError.write("chanserv: \(problem)") }
+            throw ExitCode(HostError.Code.badConfiguration.exitCode)
         }
     }
 

@@ -58,6 +58,8 @@ package struct AstraNetHostNetwork: ReplaceableNetwork, SecurableNetwork {
     /// The addresses in the configuration of the listening sockets, in the order in which they were opened.
     private let listened = NIOLockedValueBox<[HostAddress]>([])
     private let security = NIOLockedValueBox<HostSecurity?>(nil)
+    /// The permissions of the files of Unix sockets.
+    private let modes: [HostAddress: UInt32]
 
     /// - Parameters:
     ///   - configuration: the `node` section of the file, with the changes of command line options.
@@ -66,6 +68,7 @@ package struct AstraNetHostNetwork: ReplaceableNetwork, SecurableNetwork {
     package init(_ configuration: HostConfiguration.Node, logger: Logger, listenKey: String = "node.listen") {
         node = Node(configuration: NodeConfiguration(configuration), logger: logger)
         multiplexer = AstraNetMultiplexer(node)
+        modes = Dictionary(configuration.listen.map { ($0.address, $0.mode) }) { first, _ in first }
         self.listenKey = listenKey
     }
 
@@ -92,7 +95,9 @@ package struct AstraNetHostNetwork: ReplaceableNetwork, SecurableNetwork {
         let bound: SocketAddress
         let security = security.withLockedValue { $0?.listener(at: address) }
         do throws(AstraNetError) {
-            bound = try await node.listen(at: NodeAddress(address), security: security) { resolved in
+            bound = try await node.listen(
+                at: NodeAddress(address), security: security, mode: modes[address] ?? ListenOptions.defaultMode
+            ) { resolved in
                 sockets.take(for: address, at: resolved)
             }
             listened.withLockedValue { $0.append(address) }

@@ -38,10 +38,10 @@ package final class HostSecurity: Sendable {
     /// `listen 0.0.0.0:5556`.
     package func changes(to files: Files) -> [String] {
         let listening = servers.filter { address, server in
-            files.servers[address].map { !$0.isSame(as: server.loaded) } ?? false
+            files.servers[address].map { $0 != server.loaded } ?? false
         }
         let joining = clients.filter { address, client in
-            files.clients[address].map { !$0.isSame(as: client.loaded) } ?? false
+            files.clients[address].map { $0 != client.loaded } ?? false
         }
         return listening.keys.map { "listen \($0)" }.sorted() + joining.keys.map { "join \($0)" }.sorted()
     }
@@ -84,7 +84,8 @@ package final class HostSecurity: Sendable {
             do throws(TLSFileError) {
                 let loaded = try TLSServer.load(TLSServerSettings(tls))
                 files.servers[entry.address] = loaded
-                files.warn(about: loaded.certificate, at: tls.certificate.location)
+                files.warn(about: [loaded.certificate], at: tls.certificate.location)
+                if let ca = tls.clientCA { files.warn(about: loaded.clientAuthorities, at: ca.location) }
             } catch {
                 errors.append(
                     ConfigurationError(error, in: [tls.certificate, tls.key, tls.clientCA], or: entry.location))
@@ -96,10 +97,12 @@ package final class HostSecurity: Sendable {
                 let loaded = try TLSClient.load(TLSClientSettings(tls, for: entry.address))
                 files.clients[entry.address] = loaded
                 if let certificate = loaded.certificate, let location = tls.certificate?.location {
-                    files.warn(about: certificate, at: location)
+                    files.warn(about: [certificate], at: location)
                 }
+                if let ca = tls.ca { files.warn(about: loaded.authorities, at: ca.location) }
             } catch {
-                errors.append(ConfigurationError(error, in: [tls.certificate, tls.key, tls.ca], or: entry.location))
+                let place = entry.location ?? ConfigurationLocation(file: "\(entry.address)")
+                errors.append(ConfigurationError(error, in: [tls.certificate, tls.key, tls.ca], or: place))
             }
         }
         guard errors.isEmpty else { throw ConfigurationErrors(errors) }
@@ -107,25 +110,15 @@ package final class HostSecurity: Sendable {
     }
 }
 
-extension TLSServer.Loaded {
-    fileprivate func isSame(as other: Self) -> Bool {
-        settings == other.settings && certificate == other.certificate && clientAuthorities == other.clientAuthorities
-    }
-}
-
-extension TLSClient.Loaded {
-    fileprivate func isSame(as other: Self) -> Bool {
-        settings == other.settings && certificate == other.certificate && authorities == other.authorities
-    }
-}
-
 extension HostSecurity.Files {
-    fileprivate mutating func warn(about certificate: CertificateSummary, at location: ConfigurationLocation) {
+    fileprivate mutating func warn(about certificates: [CertificateSummary], at location: ConfigurationLocation) {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
-        guard let warning = certificate.warning(at: Int64(now.tv_sec)) else { return }
-        let line = "\(location): \(certificate.file): \(warning)"
-        if !warnings.contains(line) { warnings.append(line) }
+        for certificate in certificates {
+            guard let warning = certificate.warning(at: Int64(now.tv_sec)) else { continue }
+            let line = "\(location): \(certificate.file): \(warning)"
+            if !warnings.contains(line) { warnings.append(line) }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 internal import AstraNet
 internal import Chanserv
+internal import Glibc
 internal import HostConfiguration
 internal import NIOConcurrencyHelpers
 internal import Synchronization
@@ -42,8 +43,7 @@ final class RouteAdmission: RequestAdmission {
     }
 
     func admit(_ caller: Caller, from address: String, now: ContinuousClock.Instant) -> Admission {
-        // The port of a client is new for each connection.
-        let key = caller.identity.isEmpty ? (HostPort(address)?.host ?? address) : caller.identity
+        let key = caller.identity.isEmpty ? Self.network(of: address) : "id \(caller.identity)"
         switch state.withLockedValue({ $0.table?.take(key, now: now) }) {
         case nil: return .admitted(place: nil)
         case .admitted: return .admitted(place: Place(key, of: self))
@@ -54,6 +54,15 @@ final class RouteAdmission: RequestAdmission {
         case .tooManyConcurrent:
             return .refused("busy: you have too many open requests to \(vAddr); retry when one has ended")
         }
+    }
+
+    /// Returns what identifies a caller without an identity: its IP address without the port, which is new for each
+    /// connection. Of an IPv6 address only the first 64 bits, because a client can use all addresses of its network.
+    private static func network(of address: String) -> String {
+        guard let host = HostPort(address)?.host else { return address }
+        var bytes = [UInt8](repeating: 0, count: 16)
+        guard host.contains(":"), inet_pton(AF_INET6, host, &bytes) == 1 else { return host }
+        return bytes.prefix(8).map { String($0, radix: 16) }.joined(separator: ":")
     }
 
     /// The place of a request of one caller.

@@ -17,6 +17,8 @@ public enum HostAddress: Sendable, Hashable {
 
     /// Maximum length of the path of a Unix socket in bytes: the size of `sun_path` without the zero byte at its end.
     package static let longestSocketPath = 107
+    /// Maximum length of the path of a Unix socket that is listened at or joined, in bytes: the limit of SwiftNIO.
+    package static let longestLinkPath = 103
 
     /// The reason why a text is not an address.
     public struct Problem: Error, Sendable, Hashable, CustomStringConvertible {
@@ -103,10 +105,10 @@ public enum HostAddress: Sendable, Hashable {
             if !path.hasPrefix("/") { path = folder.hasSuffix("/") ? folder + path : "\(folder)/\(path)" }
         }
         let count = path.systemBytes.count
-        guard count <= longestSocketPath else {
+        guard count <= longestLinkPath else {
             throw Problem(
                 description: "the path of the socket \(quoted(path)) has \(count) bytes, but at most "
-                    + "\(longestSocketPath) are allowed: choose a shorter one, such as unix:/run/chanserv/mesh.sock")
+                    + "\(longestLinkPath) are allowed: choose a shorter one, such as unix:/run/chanserv/mesh.sock")
         }
         return path
     }

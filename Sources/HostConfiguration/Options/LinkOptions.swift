@@ -4,8 +4,14 @@ public struct ListenOptions: Sendable, Hashable {
     public var address: HostAddress
     /// TLS for the links that are accepted (`tls`); `nil`, the default, for none.
     public var tls: ServerTLSOptions?
+    /// The permissions of the file of a Unix socket (`mode`). Users who may write to it can connect. `0600` by default:
+    /// only the user of the host and root.
+    public var mode: UInt32 = Self.defaultMode
     /// The position of the entry; `nil` for an address that no file has.
     @NotCompared public var location: ConfigurationLocation? = nil
+
+    /// The default of ``mode``.
+    public static let defaultMode: UInt32 = 0o600
 
     public init(_ address: HostAddress, tls: ServerTLSOptions? = nil, location: ConfigurationLocation? = nil) {
         self.address = address

@@ -19,7 +19,16 @@ extension ConfigurationReader {
     /// Returns the entries of `node.listen`: one address or mapping, or a list of them.
     mutating func listeners(_ node: YAMLNode) -> [ListenOptions] {
         links(node, .listenKey, "a listener").map { link in
-            ListenOptions(link.address, tls: link.tls.flatMap { serverTLS($0) }, location: link.location)
+            var options = ListenOptions(
+                link.address, tls: link.tls.flatMap { serverTLS($0) }, location: link.location)
+            if let entry = link.mode {
+                if case .tcp = link.address {
+                    report("'mode' is for Unix sockets: remove it", at: entry.keyLocation)
+                } else if let mode = attempt({ () throws(ConfigurationError) in try entry.value.fileMode() }) {
+                    options.mode = mode
+                }
+            }
+            return options
         }
     }
 
@@ -41,6 +50,8 @@ extension ConfigurationReader {
         var address: HostAddress
         /// The key `tls` and its value.
         var tls: YAMLEntry?
+        /// The key `mode` and its value.
+        var mode: YAMLEntry?
         var location: ConfigurationLocation
     }
 
@@ -66,10 +77,12 @@ extension ConfigurationReader {
 
     private mutating func link(_ node: YAMLNode, _ purpose: HostAddress.Purpose, _ name: String) -> Link? {
         var addressNode = node
-        var tls: YAMLEntry?
+        var (tls, mode): (YAMLEntry?, YAMLEntry?)
         if case .mapping = node.content {
-            let entries = entries(node, name, known: ["address", "tls"])
+            let entries = entries(
+                node, name, known: purpose.listens ? ["address", "tls", "mode"] : ["address", "tls"])
             tls = entries["tls"]
+            mode = entries["mode"]
             guard let entry = entries["address"] else {
                 report("\(name) needs the key 'address'", at: node.location)
                 return nil
@@ -81,7 +94,7 @@ extension ConfigurationReader {
         let address = attempt { () throws(ConfigurationError) in
             try addressNode.address(purpose, folder: folder)
         }
-        return address.map { Link(address: $0, tls: tls, location: addressNode.location) }
+        return address.map { Link(address: $0, tls: tls, mode: mode, location: addressNode.location) }
     }
 
     /// Returns the TLS options of a listener; `nil` if a file is missing, which is reported.
@@ -100,6 +113,14 @@ extension ConfigurationReader {
 }
 
 extension YAMLNode {
+    /// Returns the permissions of a file. Reads the text of the scalar, because YAML takes `0660` for a number.
+    fileprivate func fileMode() throws(ConfigurationError) -> UInt32 {
+        guard case .scalar(let scalar) = content, scalar.text.wholeMatch(of: #/0?[0-7]{3}/#) != nil,
+            let mode = UInt32(scalar.text, radix: 8)
+        else { throw mismatch("the permissions of a file such as 0660") }
+        return mode
+    }
+
     func address(_ purpose: HostAddress.Purpose, folder: String) throws(ConfigurationError) -> HostAddress {
         let expected = "an address such as 127.0.0.1:5555"
         if case .scalar(let scalar) = content, case .integer(let digits) = scalar.value, UInt16(digits) != nil {

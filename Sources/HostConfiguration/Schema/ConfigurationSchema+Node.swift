@@ -14,7 +14,7 @@ extension ConfigurationSchema {
                 "listen", type: "address, mapping, or a list", text: { text($0.listen.map(text)) },
                 "one address or a list: [127.0.0.1:5555, \"[::1]:5555\"]; port 0 selects a free port",
                 "The host accepts links there. The log line `ready` has the selected port. A mapping has `address` and "
-                    + "`tls` ([TLS](#tls)).",
+                    + "`tls` ([TLS](#tls)) or, for a Unix socket, `mode` (the permissions of its file, 0600 by default).",
                 read: { reader, entry, node in
                     node.listen = reader.listeners(entry.value)
                     if case .list(let elements) = entry.value.content, elements.isEmpty {
@@ -70,8 +70,9 @@ extension ConfigurationSchema {
                 "At most `total_buffer`; if only `total_buffer` is set and is smaller than the default, it is used."),
             ConfigurationOption(
                 "total_buffer", \.totalBuffer, .size((1 << 20)...(1 << 40)), "the same for all links together"),
+            // One read takes up to 1 MiB. With a lower limit, the pause after it would delay PING for too long.
             ConfigurationOption(
-                "bytes_per_second", \.bytesPerSecond, ValueType.size((1 << 10)...(1 << 40)).orNone,
+                "bytes_per_second", \.bytesPerSecond, ValueType.size((1 << 18)...(1 << 40)).orNone,
                 "bytes per second that are received from a link, or none",
                 "The host reads more slowly then, and the peer waits."),
         ],

@@ -53,6 +53,9 @@ extension ConfigurationSchema {
 
     /// Returns an entry of `node.listen` in the notation of the file.
     static func text(_ listen: ListenOptions) -> String {
+        if listen.mode != ListenOptions.defaultMode {
+            return "{address: \(quoted(listen.address.description)), mode: 0\(String(listen.mode, radix: 8))}"
+        }
         guard let tls = listen.tls else { return listen.address.description }
         return "{address: \(quoted(listen.address.description)), tls: \(text(tls, serverTLS))}"
     }

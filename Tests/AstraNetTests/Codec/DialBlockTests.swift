@@ -145,7 +145,14 @@ import Testing
         #expect(bytes.count == DialBlock.maximumSize)
         #expect(Self.decoded(bytes) == block)
 
-        #expect(Self.decoded([1, 4, 0x0F, 0xFD] + [UInt8](repeating: 0x6D, count: 4_093)) == nil)
+        // A router may add an identity of 1,024 bytes with its header. A receiver takes no more than that.
+        let identity = "uri " + String(repeating: "i", count: 1_020)
+        let forwarded = try #require(DialBlock.replacingIdentity(in: ByteBuffer(bytes: bytes), with: identity))
+        block.identity = identity
+        #expect(DialBlock(decoding: forwarded) == block)
+        block.identity = nil
+        #expect(forwarded.readableBytes == 5_123)
+        #expect(Self.decoded([1, 4, 0x14, 0x00] + [UInt8](repeating: 0x6D, count: 5_120)) == nil)
         for length in [4_093, 65_535, 65_536, 100_000] {
             block.meta = String(repeating: "m", count: length)
             #expect(block.encodedSize == 4 + length)

@@ -11,7 +11,7 @@ import Testing
     @Test func `abilities are encoded under a key that Go ignores`() throws {
         let handshake = Handshake(
             remoteAddress: "[::1]:1", abilities: Set(Handshake.Ability.allCases), maximumPayload: 262_144)
-        let json = #"{"Abilities":["eager","push","refuse","window"],"MaxOp":262144,"RAddr":"[::1]:1"}"#
+        let json = #"{"Abilities":["eager","identity","push","refuse","window"],"MaxOp":262144,"RAddr":"[::1]:1"}"#
         #expect(handshake.encoded() == ByteBuffer(string: json))
         #expect(try Handshake(decoding: handshake.encoded()) == handshake)
     }

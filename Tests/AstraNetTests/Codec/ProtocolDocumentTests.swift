@@ -19,7 +19,7 @@ import Testing
             try document.sections == [
                 "0. A minimal client", "1. Ops on a link", "2. Handshake and keep-alive", "3. Services and routes",
                 "4. Streams", "5. chanserv on streams", "6. Requests with pushed sources", "7. Worker links",
-                "8. Limits and error texts", "9. Test vectors",
+                "8. Limits and error texts", "9. Test vectors", "10. Secured links and access",
             ])
     }
 
@@ -104,7 +104,7 @@ import Testing
                 #expect(handshake.abilities == Set(Handshake.Ability.allCases))
                 #expect(handshake.maximumPayload == Op.largePayload)
                 // The abilities of this version, and those that the document specifies.
-                let names = ["eager", "push", "refuse", "window"]
+                let names = ["eager", "identity", "push", "refuse", "window"]
                 #expect(members["Abilities"] == .array(names.map { .string($0) }))
             }
         }
@@ -501,6 +501,7 @@ extension DialBlock {
         if let meta { parts.append("meta(\(JSONValue.quoted(meta)))") }
         if let bucket { parts.append("bucket(\(JSONValue.quoted(bucket)))") }
         if let traceParent { parts.append("traceparent(\(JSONValue.quoted(traceParent)))") }
+        if let identity { parts.append("identity(\(JSONValue.quoted(identity)))") }
         if let source {
             parts.append("source(nonce \(hex(source.nonce)), stream \(source.streamPort), index \(source.index))")
         }

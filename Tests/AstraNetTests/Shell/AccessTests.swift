@@ -86,6 +86,24 @@ import Testing
         await guarded.end()
     }
 
+    @Test func `the host id 0 stands for the peer only in PONG`() async throws {
+        let guarded = try await Guarded(Self.rules)
+        let target = try guarded.node.echo("target")
+        let hostile = try await guarded.raw(as: "friend")
+        let nobody = Address(HostID(rawValue: 0), 9)
+        hostile.send(WireOp(.pong, to: .otherEnd, from: nobody))
+        _ = await hostile.opsUntilPong()
+        let before = guarded.node.refused.forgedOps
+        for command in [Command.service, .follow, .dial, .rst, .discover] {
+            hostile.send(WireOp(command, to: target.address, from: nobody, text: "pay"))
+        }
+        #expect(await hostile.opsUntilPong().isEmpty)
+        #expect(guarded.node.refused.forgedOps == before + 5)
+        await hostile.close()
+        target.close()
+        await guarded.end()
+    }
+
     @Test func `a peer that may relay sends messages of other hosts`() async throws {
         let guarded = try await Guarded(Self.rules)
         let target = try guarded.node.echo("target")
@@ -196,11 +214,12 @@ import Testing
         let client = Node.withoutTimeouts(.client)
         try await guarded.join(client, as: "friend")
         let hostile = try await guarded.raw(as: "stranger")
-        for name in ["pay", Self.sourceName] {
+        for name in ["pay", Self.sourceName, Self.sourceName + ".staging"] {
             hostile.send(WireOp(.service, to: Address(client.id, 0), from: Address(hostile.host, 99), text: name))
         }
         _ = await hostile.opsUntilPong()
-        try await eventually { client.services.contains { $0.name == Self.sourceName } }
+        try await eventually { client.services.contains { $0.name == Self.sourceName + ".staging" } }
+        #expect(client.services.contains { $0.name == Self.sourceName })
         #expect(client.services.filter { $0.name == "pay" }.count == 1)
         #expect(guarded.node.refused.forbiddenServices == 1)
         await hostile.close()
@@ -226,6 +245,117 @@ import Testing
         try await eventually { client.services.contains { $0.name == Self.sourceName } }
         #expect(!client.services.contains { $0.name == "secret" })
         for listener in [source, secret, pay] { listener.close() }
+        await client.shutdown()
+        await server.shutdown()
+    }
+
+    // MARK: - Host ids
+
+    @Test func `the id of a host stays its own while the host has no link`() async throws {
+        let guarded = try await Guarded(Self.rules)
+        let host = HostID.random()
+        let first = try await guarded.raw(as: "friend", host: host)
+        _ = await first.opsUntilPong()
+        await first.close()
+        try await eventually { !guarded.node.listing.links.contains { $0.peer == host } }
+        let hostile = try await RawPeer.connect(to: guarded.address(of: "stranger"), host: host)
+        hostile.sendHandshake()
+        await hostile.closed()
+        #expect(guarded.node.refused.forgedHosts == 1)
+        let second = try await guarded.raw(as: "friend", host: host)
+        _ = await second.opsUntilPong()
+        #expect(guarded.node.listing.links.count { $0.peer == host } == 1)
+        await second.close()
+        await guarded.end()
+    }
+
+    @Test func `changed rules give the id of a host without a link to the next peer`() async throws {
+        let guarded = try await Guarded(Self.rules)
+        let host = HostID.random()
+        let first = try await guarded.raw(as: "friend", host: host)
+        _ = await first.opsUntilPong()
+        await first.close()
+        try await eventually { !guarded.node.listing.links.contains { $0.peer == host } }
+        guarded.node.access = Self.rules
+        let second = try await guarded.raw(as: "relay", host: host)
+        _ = await second.opsUntilPong()
+        #expect(guarded.node.refused.forgedHosts == 0)
+        await second.close()
+        await guarded.end()
+    }
+
+    @Test func `a peer that the rules name takes the id of its host back from one that they do not name`() async throws
+    {
+        let guarded = try await Guarded(.testing(["friend"], announce: ["pay": ["friend"]]))
+        let host = HostID.random()
+        let hostile = try await guarded.raw(as: "stranger", host: host)
+        _ = await hostile.opsUntilPong()
+        let friend = try await guarded.raw(as: "friend", host: host)
+        await hostile.closed()
+        _ = await friend.opsUntilPong()
+        friend.send(WireOp(.service, to: .otherEnd, from: Address(host, 99), text: "pay"))
+        try await eventually { guarded.node.services.contains { $0.address == Address(host, 99) } }
+        #expect(guarded.node.listing.links.count { $0.peer == host } == 1)
+        await friend.close()
+        await guarded.end()
+    }
+
+    // MARK: - Changes of the right to relay
+
+    @Test func `a link with messages of other hosts is closed when its peer may carry them no more`() async throws {
+        let guarded = try await Guarded(Self.rules)
+        let relay = try await guarded.raw(as: "relay")
+        let quiet = try await guarded.raw(as: "relay")
+        relay.send(WireOp(.service, to: .otherEnd, from: Address(.random(), 99), text: "behind"))
+        try await eventually { guarded.node.services.contains { $0.name == "behind" } }
+        var rules = Self.rules
+        rules.relay = []
+        guarded.node.access = rules
+        await relay.closed()
+        try await eventually { guarded.node.services.map(\.name) == ["pay"] }
+        // A peer that has carried nothing keeps its link.
+        _ = await quiet.opsUntilPong()
+        await quiet.close()
+        await guarded.end()
+    }
+
+    @Test func `a link whose messages of other hosts were dropped is closed when its peer may carry them`() async throws
+    {
+        let guarded = try await Guarded(Self.rules)
+        let router = try await guarded.raw(as: "stranger")
+        router.send(WireOp(.service, to: .otherEnd, from: Address(.random(), 99), text: "behind"))
+        _ = await router.opsUntilPong()
+        var rules = Self.rules
+        rules.relay = ["stranger"]
+        guarded.node.access = rules
+        await router.closed()
+        await guarded.end()
+    }
+
+    // MARK: - Names of sources
+
+    @Test func `the name of a source is dialled only at the host that has sent it`() async throws {
+        let client = Node.withoutTimeouts(.client)
+        let server = Node.withoutTimeouts(.server)
+        let pay = try server.bind("pay")
+        try await client.join(try await server.listening())
+        let request = try await client.dial("pay", deadline: .testDeadline)
+        let accepted = try await pay.nextStream(deadline: .testDeadline)
+        let hostile = try await RawPeer.connect(to: try await client.listening())
+        _ = await hostile.handshake()
+        hostile.send(WireOp(.service, to: .otherEnd, from: Address(hostile.host, 99), text: Self.sourceName))
+        _ = await hostile.opsUntilPong()
+        try await eventually { client.services.contains { $0.name == Self.sourceName } }
+        // The first dial waits for the announcement of the server.
+        async let first = client.dial(Self.sourceName, DialRequest(peer: request), deadline: .testDeadline)
+        let source = try server.bind(Self.sourceName, visibleTo: accepted)
+        _ = try await first
+        for _ in 0..<20 {
+            _ = try await client.dial(Self.sourceName, DialRequest(peer: request), deadline: .testDeadline)
+        }
+        #expect(await hostile.opsUntilPong().allSatisfy { $0.command != .dial })
+        for listener in [source, pay] { listener.close() }
+        await hostile.close()
         await client.shutdown()
         await server.shutdown()
     }

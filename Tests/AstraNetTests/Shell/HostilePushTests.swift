@@ -305,7 +305,7 @@ import Testing
             source: DialBlock.Source(nonce: request.nonce, streamPort: victim.service.port, index: 0))
         let push = DialBlock.Push(nonce: 1, maximumSources: 1, window: 1)
         var large = DialBlock(push: push, meta: "")
-        large.meta = String(repeating: "m", count: DialBlock.maximumSize + 1 - large.encodedSize)
+        large.meta = String(repeating: "m", count: DialBlock.maximumReceivedSize + 1 - large.encodedSize)
         let payloads: [[UInt8]] = [
             [0], [1, 16], [2] + source.bytes.dropFirst(), Array(source.bytes.dropLast()), source.bytes + [0],
             source.bytes + source.bytes.dropFirst(), large.bytes, Array(repeating: 255, count: 60_000),

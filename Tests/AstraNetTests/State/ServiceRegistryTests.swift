@@ -373,6 +373,31 @@ extension ServiceRegistry {
         #expect(order.count == 20 && Set(order.suffix(10)) == avoided)
     }
 
+    @Test func `only the path over which a name was received is picked`() {
+        var registry = ServiceRegistry()
+        let host = HostID(rawValue: 1)
+        func add(_ host: HostID, _ link: ServiceRegistry.LinkID, isRelayed: Bool = false) {
+            let offer = ServiceOffer(name: "source", address: Address(host: host, port: 7), isRelayed: isRelayed)
+            _ = registry.add(offer, from: link, limit: 10)
+        }
+        add(host, 1)
+        add(host, 2, isRelayed: true)
+        add(HostID(rawValue: 2), 3)
+        func pick(_ path: NamePath) -> [ServiceRegistry.LinkID?] {
+            (0..<10).map {
+                OfferSelection.pick(
+                    among: registry.candidates(for: "source"), name: "source", over: path, bucket: nil, draw: $0)?.link
+            }
+        }
+        #expect(Set(pick(NamePath(host: host, links: [1]))) == [1])
+        #expect(Set(pick(NamePath(host: host, links: [2]))) == [2])
+        for links: Set<ServiceRegistry.LinkID> in [[3], []] {
+            #expect(Set(pick(NamePath(host: host, links: links))) == [nil])
+            #expect(!registry.hasOffer(of: "source", over: NamePath(host: host, links: links)))
+        }
+        #expect(registry.hasOffer(of: "source", over: NamePath(host: host, links: [2])))
+    }
+
     @Test(arguments: [nil, "a bucket"])
     func `offers over links that go away are picked last, and another link to the same address first`(
         bucket: String?

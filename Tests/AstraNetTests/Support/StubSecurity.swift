@@ -4,11 +4,13 @@ import NIOCore
 /// Gives the peer of each connection the same credentials, without a proof.
 struct StubSecurity: LinkSecurity {
     let credentials: PeerCredentials
+    var requiresSecurity = true
+    /// Whether it secures direct links too.
+    var securesDirectLinks = false
 
     init(uri: String) { credentials = PeerCredentials(uris: [uri]) }
 
-    var requiresSecurity: Bool { true }
-    var forDirectLinks: (any LinkSecurity)? { nil }
+    var forDirectLinks: (any LinkSecurity)? { securesDirectLinks ? self : nil }
 
     func addHandlers(to channel: any Channel) throws {
         try channel.pipeline.syncOperations.addHandler(Prover(credentials))

@@ -35,8 +35,15 @@ import Testing
         for name in ["ca", "router-1.mesh", "shop"] { #expect(try Self.mode("\(certs)/\(name).key") == 0o600) }
         for name in ["router-1.mesh", "shop"] {
             let (pem, key) = ("\(certs)/\(name).pem", "\(certs)/\(name).key")
-            let settings = TLSServerSettings(certificate: pem, key: key, clientCA: "\(certs)/ca.pem")
-            #expect(throws: Never.self) { try TLSServer.load(settings) }
+            #expect(throws: Never.self) {
+                try TLSClient(ca: "\(certs)/ca.pem", certificate: pem, key: key, serverName: "router-1.mesh")
+            }
+            let listener = TLSServerSettings(certificate: pem, key: key, clientCA: "\(certs)/ca.pem")
+            if name == "shop" {
+                #expect(throws: TLSFileError.self) { try TLSServer.load(listener) }
+            } else {
+                #expect(throws: Never.self) { try TLSServer.load(listener) }
+            }
         }
         let ca = "\(certs)/ca.pem"
         for name in ["router-1.mesh", "localhost"] {

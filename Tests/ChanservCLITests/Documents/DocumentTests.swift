@@ -12,13 +12,14 @@ import Testing
         case plugins = "docs/plugins.md"
         case pluginsInSwift = "docs/plugins-swift.md"
         case `protocol` = "docs/protocol.md"
+        case security = "docs/security.md"
 
         var testDescription: String { rawValue }
 
         /// The programs that the commands need besides `chanserv` and the tools of every system.
         private var programs: [String] {
             switch self {
-            case .certificates, .clients, .operations: []
+            case .certificates, .clients, .operations, .security: []
             case .readme, .plugins: ["cc"]
             case .pluginsInSwift: ["swift"]
             case .protocol: ["python3"]

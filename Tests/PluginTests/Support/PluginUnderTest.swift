@@ -105,6 +105,8 @@ final class Instance: @unchecked Sendable {
 struct Context: Sendable {
     var deadline: Int64 = -1
     var meta: String?
+    /// Bytes in the place of ``meta``, without a zero among them. The host passes only UTF-8.
+    var rawMeta: [UInt8]?
     var bucket: String?
     var traceparent: String?
     var peerAddress = ""
@@ -164,6 +166,12 @@ final class Call: @unchecked Sendable {
                     ].map { $0.map { strdup($0) } }
                     request.struct_size = UInt32(MemoryLayout<chanserv_request>.size)
                     request.deadline = context.deadline
+                    if let bytes = context.rawMeta {
+                        free(strings[0])
+                        strings[0] = (bytes.map { CChar(bitPattern: $0) } + [0]).withUnsafeBufferPointer {
+                            strdup($0.baseAddress!)
+                        }
+                    }
                     request.meta = UnsafePointer(strings[0])
                     request.bucket = UnsafePointer(strings[1])
                     request.traceparent = UnsafePointer(strings[2])

@@ -305,7 +305,8 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
     }
 
     private func takeSyn(_ op: WireOp, from link: GoLikeLink) {
-        guard let stream = dialing.removeValue(forKey: op.destination.port), stream.remote == op.source else { return }
+        guard let stream = dialing[op.destination.port], stream.remote == op.source else { return }
+        dialing[op.destination.port] = nil
         add(stream, Key(local: op.destination.port, remote: op.source))
         link.send(WireOp(.ack, to: op.source, from: stream.local))
     }
@@ -313,7 +314,9 @@ final class GoLikeNode: SimulatedNode, @unchecked Sendable {
     private func takeStreamOp(_ op: WireOp, from link: GoLikeLink) {
         let key = Key(local: op.destination.port, remote: op.source)
         guard let stream = streams[key] else {
-            if let stream = dialing[op.destination.port], op.command == .err { stream.fail("refused") }
+            if let stream = dialing[op.destination.port], stream.remote == op.source, op.command == .err {
+                stream.fail("refused: \(op.text)")
+            }
             return
         }
         switch op.command {

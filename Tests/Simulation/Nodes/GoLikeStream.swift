@@ -40,6 +40,8 @@ final class GoLikeStream: SimulatedStream, @unchecked Sendable {
 
     var isPeerClosed: Bool { isStopped || isClosed || failure != nil }
 
+    var caller: SimulatedCaller? { nil }
+
     func opened(deadline: UInt64) async throws {
         while !isOpen {
             if let failure { throw Failed(reason: failure) }

@@ -21,7 +21,13 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
     var hostID: HostID { node.id }
     var bound: [String: UInt32] { listeners.mapValues(\.address.port).merging(ports.bound) { $1 } }
 
-    init(_ plan: HostPlan, host: Int, incarnation: Int, internet: Internet) {
+    /// - Parameters:
+    ///   - access: the access rules of a guarded seed.
+    ///   - security: secures all connections; `nil` for none.
+    init(
+        _ plan: HostPlan, host: Int, incarnation: Int, internet: Internet, access: AccessRules? = nil,
+        security: SimulatedSecurity? = nil
+    ) {
         let world = internet.world
         self.world = world
         network = SimulatedNetwork(internet: internet, host: host)
@@ -37,18 +43,19 @@ final class OurNode: SimulatedNode, @unchecked Sendable {
             surroundings: world.surroundings(host, incarnation: incarnation, network: network))
         ports = NamedPorts(node)
         self.plan = (host, incarnation)
+        node.access = access
         let node = node
         // Every second node listens on all addresses and must learn its own address from its peers.
         let ip = host % 2 == 0 ? Internet.ip(of: host) : "0.0.0.0"
         run {
             do {
-                _ = try await node.listen(host: ip, port: Internet.port)
+                _ = try await node.listen(at: .tcp(host: ip, port: Internet.port), security: security)
             } catch {
                 world.broken("n\(host) cannot listen: \(error)")
             }
         }
         for name in plan.joins {
-            run { await node.keepJoined(host: name, port: Internet.port) }
+            run { await node.keepJoined(.tcp(host: name, port: Internet.port), security: security) }
         }
     }
 
@@ -165,7 +172,14 @@ final class OurStream: SimulatedStream, @unchecked Sendable {
 
     func close() { stream.close() }
 
+    func fail(_ message: String) { stream.fail(message) }
+
     var isPeerClosed: Bool { stream.isPeerClosed }
+
+    var caller: SimulatedCaller? {
+        let identity = stream.callerIdentity
+        return SimulatedCaller(identity: identity.name, isNamed: !identity.identities.isEmpty)
+    }
 }
 
 /// Writes the log of a node to the trace.

@@ -7,8 +7,12 @@ protocol SimulatedStream: AnyObject, Sendable {
     func receive(deadline: UInt64) async throws -> ByteBuffer?
     func send(_ bytes: ByteBuffer, deadline: UInt64) async throws
     func close()
+    /// Ends the stream with an error at the peer.
+    func fail(_ message: String)
     /// Whether the peer takes no more bytes.
     var isPeerClosed: Bool { get }
+    /// What the node knows about the caller; `nil` if it does not check callers.
+    var caller: SimulatedCaller? { get }
 }
 
 /// A node of either kind, from start to crash.

@@ -38,6 +38,7 @@ final class AnsweringServer: @unchecked Sendable {
         configuration.maxListingRequests = random.pick([1, 4, 4_096])
         configuration.maxOpenRequests = random.chance(10) ? 3 : nil
         configuration.maxUnacceptedSources = random.pick([1, 4, 256])
+        configuration.admission = workload.guardPlan.map { SimulatedAdmission(plan: $0) }
         if workload.losesClientsSilently { configuration.servingTimeout = configuration.servingTimeout ?? .seconds(30) }
         return configuration
     }
@@ -75,7 +76,8 @@ final class AnsweringServer: @unchecked Sendable {
     }
 
     private static func sources(_ request: Request, _ workload: RequestWorkload) async throws -> Sources {
-        guard let (id, answer) = workload.begin(request.body, isGoLike: false) else { throw AnswerFailure() }
+        guard let (id, answer) = workload.begin(request.body, isGoLike: false, from: request.context.identity)
+        else { throw AnswerFailure() }
         return AnswerSources(id: id, answer: answer, workload: workload)
     }
 
@@ -103,6 +105,19 @@ final class AnsweringServer: @unchecked Sendable {
             return "request \(scope.status) is open \(now - deadline) after its deadline"
         }
         return nil
+    }
+}
+
+/// Admits the callers that the access rules name.
+private struct SimulatedAdmission: RequestAdmission {
+    let plan: GuardPlan
+
+    func isAllowed(_ caller: Caller) -> Bool {
+        plan.allows(SimulatedCaller(identity: caller.identity, isNamed: !caller.names.isEmpty))
+    }
+
+    func admit(_ caller: Caller, from address: String, now: ContinuousClock.Instant) -> Admission {
+        .admitted(place: nil)
     }
 }
 

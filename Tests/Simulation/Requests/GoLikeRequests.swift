@@ -34,7 +34,7 @@ struct GoLikeServer: Sendable {
         var names: [String] = []
         for index in answer.sources.indices where !stream.isPeerClosed {
             if random.chance(20) { await world.sleep(random.next() % (100 * World.millisecond)) }
-            let name = "source-\(random.next())"
+            let name = workload.guardPlan == nil ? "source-\(random.next())" : random.sourceName()
             let unfetched = node
             node.bind(name) { stream in
                 unfetched.unbind(name)

@@ -19,6 +19,10 @@ final class RequestWorkload: @unchecked Sendable {
     private(set) var completed = 0
     private(set) var failed = 0
     private var records: [UInt64: Record] = [:]
+    /// The identities and rules of a guarded seed.
+    var guardPlan: GuardPlan?
+    /// The host of the client of each request, by id.
+    private var clients: [UInt64: Int] = [:]
     /// All servers of nodes of this library, including crashed ones.
     private var servers: [AnsweringServer] = []
 
@@ -68,6 +72,7 @@ final class RequestWorkload: @unchecked Sendable {
         ended: @escaping @Sendable (Outcome) -> Void = { _ in }
     ) -> Task<Void, Never> {
         open.insert(request.id)
+        if guardPlan != nil { clients[request.id] = request.host }
         let task = world.task {
             let outcome = await node.run(request, for: self)
             if self.open.remove(request.id) == nil { self.world.broken("request \(request.id) ended twice") }
@@ -109,6 +114,7 @@ final class RequestWorkload: @unchecked Sendable {
 
     /// Records an error as broken if a correct client and server can never cause it.
     func judge(_ error: any Error, of id: UInt64, _ what: @autoclosure () -> String) {
+        if GuardPlan.isOfAdversary(error) { world.broken("request \(id), \(what()): \(error)") }
         guard let error = error as? ChanservError else { return }
         let cause = (error.cause as? ConnectionError)?.code
         let isForbidden: Bool =
@@ -126,10 +132,20 @@ final class RequestWorkload: @unchecked Sendable {
     // MARK: - Servers
 
     /// Records that a server has received the body of a request. Returns the answer that it must give.
-    func begin(_ body: ByteBuffer, isGoLike: Bool) -> (id: UInt64, answer: Answer)? {
+    ///
+    /// - Parameter identity: the verified identity of the caller; `nil` if the server verifies none.
+    func begin(_ body: ByteBuffer, isGoLike: Bool, from identity: String? = nil) -> (id: UInt64, answer: Answer)? {
         guard let (id, seed) = RequestBody.read(body) else {
             world.broken("a server got a body of \(body.readableBytes) bytes that no client posted")
             return nil
+        }
+        if let guardPlan, let identity {
+            // The server has checked before that it may serve the caller.
+            let caller = SimulatedCaller(identity: identity, isNamed: true)
+            if let problem = guardPlan.problem(with: caller, of: clients[id]) {
+                world.broken("request \(id): \(problem)")
+                return nil
+            }
         }
         if records[id] != nil { world.broken("request \(id) reached a server twice") }
         records[id] = Record(isServedByGo: isGoLike)

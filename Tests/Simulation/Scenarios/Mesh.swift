@@ -17,6 +17,9 @@ final class Mesh: @unchecked Sendable {
     private var answers: [Set<String>]
     private var posts: [[Task<Void, Never>]]
     private var isQuiet = false
+    private(set) var adversary: Adversary?
+    /// The present restriction of the access rules of each host.
+    private var restrictions: [Int: GuardPlan.Restriction] = [:]
 
     init(plan: Plan, world: World) {
         self.plan = plan
@@ -32,6 +35,11 @@ final class Mesh: @unchecked Sendable {
         posts = plan.hosts.map { _ in [] }
         services = plan.hosts.map { Set($0.services) }
         answers = plan.hosts.map { Set($0.answers) }
+        workload.guardPlan = plan.guardPlan
+        requests.guardPlan = plan.guardPlan
+        if let guardPlan = plan.guardPlan {
+            adversary = Adversary(guardPlan, internet: internet) { [weak self] in self?.kind(of: $0) }
+        }
         for (host, hostPlan) in plan.hosts.enumerated() {
             world.after(hostPlan.startsAt) { self.start(host) }
         }
@@ -46,7 +54,9 @@ final class Mesh: @unchecked Sendable {
         let hostPlan = plan.hosts[host]
         let node: any SimulatedNode =
             hostPlan.kind.isOurs
-            ? OurNode(hostPlan, host: host, incarnation: incarnations[host], internet: internet)
+            ? OurNode(
+                hostPlan, host: host, incarnation: incarnations[host], internet: internet, access: access(of: host),
+                security: plan.guardPlan?.hasSecurity == true ? SimulatedSecurity() : nil)
             : GoLikeNode(hostPlan, host: host, incarnation: incarnations[host], internet: internet)
         world.note("n\(host) starts as \(hostPlan.kind), host \(node.hostID), joins \(hostPlan.joins)")
         nodes[host] = node
@@ -54,10 +64,49 @@ final class Mesh: @unchecked Sendable {
         for name in answers[host].sorted() { node.serve(name, for: requests) }
     }
 
+    /// The kind of the node with a host id.
+    private func kind(of id: HostID) -> NodeKind? {
+        nodes.firstIndex { $0?.hostID == id }.map { plan.hosts[$0].kind }
+    }
+
+    private func access(of host: Int) -> AccessRules? { plan.guardPlan?.rules(restrictions[host]) }
+
+    /// Changes the access rules of a host, as a reload does; `nil` restores them.
+    private func restrict(_ host: Int, _ restriction: GuardPlan.Restriction?) {
+        restrictions[host] = restriction
+        guard let node = ours(host) else { return }
+        node.access = access(of: host)
+        // The links apply the rules on their event loops.
+        world.after(World.millisecond) {
+            guard let restriction, self.restrictions[host] == restriction, self.ours(host) === node else { return }
+            let known = Invariants(mesh: self).forbiddenOffers(of: host, restriction)
+            if !known.isEmpty { self.world.broken("n\(host) knows \(known) in spite of \(restriction)") }
+        }
+    }
+
+    /// The refusals of nodes that have crashed.
+    private var counted = 0
+
+    /// Ops that the nodes of this library have refused because of their access rules.
+    var refusedOps: Int {
+        nodes.indices.reduce(counted) { $0 + (ours($1).map(Self.refusals) ?? 0) }
+    }
+
+    private static func refusals(_ node: Node) -> Int {
+        node.refused.forgedOps + node.refused.forbiddenServices + node.refused.forgedHosts
+    }
+
+    private func cut(_ connection: Connection) {
+        let ids = connection.hosts.map { nodes.indices.contains($0) ? nodes[$0]?.hostID : nil }
+        connection.cut()
+        adversary?.sees(lostLinkBetween: connection.hosts, ids: ids)
+    }
+
     private func crash(_ host: Int) {
         guard let node = nodes[host] else { return }
+        for connection in internet.connections(of: host) { cut(connection) }
+        counted += ours(host).map(Self.refusals) ?? 0
         nodes[host] = nil
-        for connection in internet.connections(of: host) { connection.cut() }
         for post in posts[host] { post.cancel() }
         posts[host] = []
         node.crash()
@@ -76,7 +125,7 @@ final class Mesh: @unchecked Sendable {
             if !connections.isEmpty { connections[pick % connections.count].stall(for: time) }
         case .cut(let host, let pick):
             let connections = internet.connections(of: host)
-            if !connections.isEmpty { connections[pick % connections.count].cut() }
+            if !connections.isEmpty { cut(connections[pick % connections.count]) }
         case .crash(let host, let pause):
             crash(host)
             world.after(pause) { self.start(host) }
@@ -100,6 +149,10 @@ final class Mesh: @unchecked Sendable {
         case .stopServing(let host, let name):
             answers[host].remove(name)
             nodes[host]?.stopServing(name)
+        case .restrict(let host, let restriction, let time):
+            restrict(host, restriction)
+            world.after(time) { if self.restrictions[host] == restriction { self.restrict(host, nil) } }
+        case .attack(let attack): adversary?.perform(attack)
         }
     }
 
@@ -109,13 +162,17 @@ final class Mesh: @unchecked Sendable {
         internet.isolated = []
         internet.tidy()
         for connection in internet.connections { connection.unstall() }
+        for host in restrictions.keys.sorted() { restrict(host, nil) }
         for host in nodes.indices { start(host) }
+        adversary?.goOn()
     }
 
     func ours(_ host: Int) -> Node? { (nodes[host] as? OurNode)?.node }
 
     /// Ends all nodes, so that nothing retains the world.
     func end() {
+        adversary?.rest()
+        for link in adversary?.links ?? [] { link.close() }
         for host in nodes.indices { crash(host) }
         world.run(until: world.now + 5 * World.second)
     }

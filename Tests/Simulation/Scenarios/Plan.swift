@@ -11,11 +11,17 @@ struct Plan {
     var events: [Event]
     let services: [String]
     let answers: [String]
+    /// Identities, access rules and the adversary; `nil` if the seed has none of them.
+    private(set) var guardPlan: GuardPlan?
+
+    /// Percentage of the seeds that are guarded.
+    private static let guardedShare = 25
 
     /// End of faults and random requests, in nanoseconds. After it everything must converge.
     static let quietAt = 15 * World.second
 
-    init(seed: UInt64) {
+    /// - Parameter isGuarded: whether the seed is guarded in any case. By default a part of the seeds is.
+    init(seed: UInt64, isGuarded: Bool = false) {
         self.seed = seed
         var random = SeededRandom(seed, 5)
         let size = random.pick(0...99)
@@ -66,6 +72,13 @@ struct Plan {
         self.answers = answers
         let events = Event.drawn(hosts: count, services: services, &random)
         self.events = (events + Event.drawn(hosts: count, answers: answers, &requests)).sorted { $0.at < $1.at }
+        // As above: seeds that are not guarded stay as they were.
+        var guarding = SeededRandom(seed, 25)
+        guard guarding.chance(Self.guardedShare) || isGuarded, let guardPlan = GuardPlan(self, &guarding) else {
+            return
+        }
+        self.guardPlan = guardPlan
+        self.events = (self.events + guardPlan.drawnEvents(self, &guarding)).sorted { $0.at < $1.at }
     }
 
     private static func joins(of host: Int, count: Int, routers: Int, _ random: inout SeededRandom) -> [String] {
@@ -92,6 +105,9 @@ struct Event: CustomStringConvertible {
         case cancelServed(host: Int, pick: Int)
         case serve(host: Int, name: String)
         case stopServing(host: Int, name: String)
+        /// Changes the access rules of a host for a time.
+        case restrict(host: Int, GuardPlan.Restriction, nanoseconds: UInt64)
+        case attack(Attack)
     }
 
     /// Nanoseconds since the start of the world.

@@ -15,6 +15,10 @@ struct Run {
     var ended: UInt64
     /// Time from the last fault until everything had converged, nanoseconds.
     var convergence: UInt64 = 0
+    var isGuarded: Bool
+    /// Ops of the adversary that reached nodes of this library, and those that these counted as refused.
+    var hostileOps: Int
+    var refusedOps: Int
 
     /// Maximum time from the last fault until everything has converged.
     private static let timeout = 200 * World.second
@@ -36,6 +40,9 @@ struct Run {
         requests = mesh.requests.completed + mesh.requests.failed
         failedRequests = mesh.requests.failed
         ended = world.now
+        isGuarded = plan.guardPlan != nil
+        hostileOps = world.hostiles.received
+        refusedOps = mesh.refusedOps
         mesh.end()
         world.end()
     }
@@ -123,6 +130,8 @@ struct Run {
     /// Waits until no posts and no resources are left.
     private static func awaitRest(_ mesh: Mesh) {
         let world = mesh.world
+        mesh.adversary?.rest()
+        if let problem = Invariants(mesh: mesh).uncounted() { world.broken(problem) }
         let end = world.now + 120 * World.second
         var problem: String?
         repeat {

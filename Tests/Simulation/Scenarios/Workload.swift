@@ -10,6 +10,10 @@ final class Workload: @unchecked Sendable {
     private(set) var open: Set<UInt64> = []
     private(set) var completed = 0
     private(set) var failed = 0
+    /// The identities and rules of a guarded seed.
+    var guardPlan: GuardPlan?
+    /// The host of the client of each post, by id.
+    private var clients: [UInt64: Int] = [:]
 
     /// How a post ended.
     enum Outcome {
@@ -30,6 +34,7 @@ final class Workload: @unchecked Sendable {
         _ post: Post, through node: any SimulatedNode, ended: @escaping @Sendable (Outcome) -> Void = { _ in }
     ) -> Task<Void, Never> {
         open.insert(post.id)
+        if guardPlan != nil { clients[post.id] = post.host }
         let task = world.task {
             let outcome = await self.run(post, node)
             self.open.remove(post.id)
@@ -112,7 +117,10 @@ final class Workload: @unchecked Sendable {
     }
 
     /// Records a protocol violation or an exceeded limit as broken: correct nodes never report one.
+    ///
+    /// The same holds for an error that only the adversary can have caused.
     private func judge(_ error: any Error, _ context: String) {
+        if GuardPlan.isOfAdversary(error) { world.broken("\(context): \(error)") }
         guard let error = error as? AstraNetError else { return }
         if error.code == .protocolViolation || error.code == .limitReached {
             world.broken("\(context): \(error)")
@@ -122,9 +130,11 @@ final class Workload: @unchecked Sendable {
     // MARK: - Servers
 
     func serve(_ stream: any SimulatedStream) {
+        let caller = guardPlan == nil ? nil : stream.caller
+        if let caller, guardPlan?.allows(caller) == false { return stream.fail("not allowed") }
         world.task {
             do {
-                try await self.answer(stream)
+                try await self.answer(stream, caller)
             } catch {
                 self.judge(error, "server")
             }
@@ -132,7 +142,7 @@ final class Workload: @unchecked Sendable {
         }
     }
 
-    private func answer(_ stream: any SimulatedStream) async throws {
+    private func answer(_ stream: any SimulatedStream, _ caller: SimulatedCaller?) async throws {
         var request = ByteBuffer()
         while request.readableBytes < Content.headerSize {
             guard let more = try await receive(stream) else { return }
@@ -141,6 +151,9 @@ final class Workload: @unchecked Sendable {
         guard
             let (id, requestSize, answerSize) = request.readMultipleIntegers(as: (UInt64, UInt32, UInt32).self)
         else { return }
+        if let caller, let problem = guardPlan?.problem(with: caller, of: clients[id]) {
+            return world.broken("post \(id): \(problem)")
+        }
         var random = SeededRandom(id, 8)
         var read = 0
         while true {

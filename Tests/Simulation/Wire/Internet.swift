@@ -103,6 +103,15 @@ final class Internet: @unchecked Sendable {
         return book
     }
 
+    /// One of the streams that were dialled last between two random hosts, with its dialer first.
+    func recentStream(_ random: inout SeededRandom) -> (from: Address, to: Address)? {
+        let pairs = books.keys.sorted { ($0.from, $0.to) < ($1.from, $1.to) }.filter {
+            books[$0]?.recent.isEmpty == false
+        }
+        guard !pairs.isEmpty, let book = books[random.pick(pairs)] else { return nil }
+        return random.pick(book.recent)
+    }
+
     func canReach(_ from: Int, _ to: Int) -> Bool {
         from == to
             || !(isolated.contains(from) || isolated.contains(to) || blocked.contains(Pair(from: from, to: to)))

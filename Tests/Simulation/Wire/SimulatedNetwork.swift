@@ -80,6 +80,9 @@ final class ChannelEndpoint: ChannelOutboundHandler, Endpoint {
     private let connection: Connection
     private let side: Int
 
+    /// The number of the host at the other end.
+    var peerHost: Int { connection.hosts[1 - side] }
+
     private init(_ connection: Connection, side: Int, channel: EmbeddedChannel) {
         self.connection = connection
         self.side = side
@@ -101,7 +104,15 @@ final class ChannelEndpoint: ChannelOutboundHandler, Endpoint {
             preconditionFailure("cannot add a handler to a new channel: \(error)")
         }
         connection.attach(endpoint, side: side)
-        initializer(channel).whenComplete { _ in channel.connect(to: peer, promise: nil) }
+        let isMade = initializer(channel)
+        if connection.world.hostiles.host != nil {
+            do {
+                try SimulatedSecurity.addProof(to: channel, behind: endpoint)
+            } catch {
+                preconditionFailure("cannot add a handler to a new channel: \(error)")
+            }
+        }
+        isMade.whenComplete { _ in channel.connect(to: peer, promise: nil) }
         return channel
     }
 

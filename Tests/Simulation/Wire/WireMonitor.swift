@@ -19,6 +19,18 @@ final class WireMonitor {
     private let isTurned: Bool
     /// Number of SERVICEs and NO_SERVICEs that each side sent.
     private(set) var announcements = [0, 0]
+    /// The side of the adversary; `nil` if it has no end of this connection.
+    private let hostileSide: Int?
+    /// The ops of the adversary that have arrived, and that the access rules of the other end do not allow.
+    private(set) var hostile = HostileOps()
+
+    /// Numbers of ops of the adversary by the reason why they are refused.
+    struct HostileOps {
+        /// Ops of other hosts than the one that the adversary claims to be.
+        var forged = 0
+        /// SERVICE ops with the claimed host as their source.
+        var services = 0
+    }
 
     struct Identity {
         var host: HostID
@@ -34,6 +46,7 @@ final class WireMonitor {
         self.name = name
         self.hosts = hosts
         self.areOurs = areOurs
+        hostileSide = hosts.firstIndex { $0 == world.hostiles.host }
     }
 
     /// Whether both handshakes have arrived.
@@ -45,14 +58,50 @@ final class WireMonitor {
             world.mix(UInt64(op.command.rawValue) ^ world.now ^ op.source.host.rawValue &* 31)
             world.mix(UInt64(op.payload.readableBytes) ^ UInt64(op.source.port) << 32 ^ UInt64(op.destination.port))
             if op.command != .ping, op.command != .pong { world.note("n\(hosts[side])>n\(hosts[1 - side]) \(op)") }
-            look(at: op, sentBy: side)
+            guard hostileSide == nil else {
+                // The adversary keeps no rule, and may make the other end break those that both ends must keep.
+                if op.command == .handshake, identities[side] == nil { readHandshake(op, side) }
+                continue
+            }
+            if !isHostile(op, sentBy: side) { look(at: op, sentBy: side) }
         }
     }
 
     func delivered(_ bytes: ByteBuffer, to side: Int) {
         receivedDecoders[side].append(bytes)
-        while let op = receivedDecoders[side].next() { look(at: op, deliveredTo: side) }
+        while let op = receivedDecoders[side].next() {
+            if let hostileSide, op.command != .handshake {
+                if side != hostileSide { count(op, from: hostileSide) }
+            } else if !isHostile(op, sentBy: 1 - side) {
+                look(at: op, deliveredTo: side)
+            }
+        }
     }
+
+    // MARK: - The adversary
+
+    /// Whether the adversary may have made the op behind one of the two hosts, or may receive it there.
+    private func isHostile(_ op: WireOp, sentBy side: Int) -> Bool {
+        guard world.hostiles.id != nil, identities[side] != nil else { return false }
+        return [op.source.host, op.destination.host].contains { host in
+            !identities.contains { $0?.host == host } && hosts.contains { world.hostiles.uses(host, at: $0) }
+        }
+    }
+
+    private func count(_ op: WireOp, from side: Int) {
+        guard hasHandshake[1 - side], let claimed = identities[side]?.host else { return }
+        world.hostiles.received += 1
+        let destination = op.destination.host
+        guard destination.rawValue == 0 || destination == identities[1 - side]?.host else { return }
+        if op.source.host != claimed {
+            if op.source.host.rawValue != 0 { hostile.forged += 1 }
+        } else if op.command == .service, (1...1_024).contains(op.payload.readableBytes), !Self.isSourceName(op.text) {
+            hostile.services += 1
+        }
+    }
+
+    /// Whether a node may take the name for that of a source of its own request.
+    private static func isSourceName(_ name: String) -> Bool { name.utf8.count == 36 }
 
     // MARK: - Sent
 
@@ -71,6 +120,7 @@ final class WireMonitor {
             var view = StreamBook.View(dialer: bookSide(side))
             checkBlock(op, side, &view)
             book.streams[key] = view
+            if world.hostiles.id != nil { book.dialled(from: op.source, to: op.destination) }
         case .ack:
             checkBlock(op, side)
             book.streams[key(op, side)]?.ackSent = true
@@ -253,6 +303,13 @@ final class WireMonitor {
 /// The streams on all connections between two hosts, as their senders know them.
 final class StreamBook {
     var streams: [Key: View] = [:]
+    /// The streams that were dialled last, of which the adversary guesses the ports.
+    private(set) var recent: [(from: Address, to: Address)] = []
+
+    func dialled(from source: Address, to destination: Address) {
+        recent.append((source, destination))
+        if recent.count > 16 { recent.removeFirst() }
+    }
 
     /// The two addresses of a stream. `near` is on side 0.
     struct Key: Hashable {

@@ -20,6 +20,17 @@ struct SeededRandom: RandomNumberGenerator {
         return value ^ (value >> 31)
     }
 
+    /// A name as servers give to sources: a UUID of version 4.
+    mutating func sourceName() -> String {
+        let digits = String(next() | 1 << 63, radix: 16) + String(next() | 1 << 63, radix: 16)
+        var name = ""
+        for (place, digit) in digits.enumerated() {
+            if [8, 12, 16, 20].contains(place) { name += "-" }
+            name.append(place == 12 ? "4" : place == 16 ? "8" : digit)
+        }
+        return name
+    }
+
     mutating func chance(_ percent: Int) -> Bool { Int(next() % 100) < percent }
 
     mutating func pick(_ range: ClosedRange<Int>) -> Int {

@@ -18,6 +18,8 @@ final class World: @unchecked Sendable {
     private(set) var violation: String?
     /// Number of tasks that wait for the clock.
     var waits = 0
+    /// The host ids of the adversary, in a guarded seed.
+    var hostiles = Hostiles()
     /// A hash of all sent ops. Two runs of one seed have the same digest.
     var digest: UInt64 = 0xCBF2_9CE4_8422_2325
 

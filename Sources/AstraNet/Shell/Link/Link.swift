@@ -270,8 +270,21 @@ package final class Link: Sendable {
         set { identityBox.withLockedValue { $0 = newValue } }
     }
 
-    /// Secures direct links to hosts behind the peer; `nil` if they are not secured.
-    var followSecurity: (any LinkSecurity)? { isDialled ? security?.forDirectLinks : nil }
+    /// The direct links to hosts behind the peer, which must be as secure as this one.
+    enum DirectLinks {
+        /// This link is not secured, so these need not be either.
+        case plain
+        case secured(any LinkSecurity)
+        /// This node has nothing to secure them with.
+        case none
+    }
+
+    var directLinks: DirectLinks {
+        guard let security else { return .plain }
+        // A listener does not dial.
+        guard isDialled, let direct = security.forDirectLinks else { return .none }
+        return .secured(direct)
+    }
 
     /// Returns whether this node and `host` both have the ability on this link. Abilities apply only to the peer
     /// (`docs/protocol.md` §2).

@@ -42,7 +42,11 @@ final class LinkForwarder {
         let host = op.header.destination.host
         // A peer must not send ops in the name of other hosts. Larger payloads are an ability that does not pass a
         // router.
-        guard op.header.source.host == peer.host, op.payload.readableBytes <= Op.maximumPayload else { return nil }
+        guard op.header.source.host == peer.host else {
+            if link.identity.rules != nil { node.forgedOp(of: op.header.source.host, from: link, node.log) }
+            return nil
+        }
+        guard op.payload.readableBytes <= Op.maximumPayload else { return nil }
         guard let target = route(to: host, for: op.header.command) else {
             if node.configuration.role == .router, op.header.command != .rst {
                 link.sendControl { $0.writeReset(of: host, to: op.header.source.host) }

@@ -41,8 +41,12 @@ package final class LinkHandler: ChannelInboundHandler {
     @exclusivity(unchecked) private var withheld: [ServiceOffer: Bool] = [:]
     /// Maximum number of offers in ``withheld``. Further ones are forgotten until the peer connects again.
     private static let maximumWithheld = 1_024
+    /// Whether ops of other hosts were dropped because the peer may not send them.
+    @exclusivity(unchecked) private var hasDroppedOps = false
     /// The limit of the bytes that are read in a second; `nil` for none.
     @exclusivity(unchecked) private var pace: ReadPace?
+    /// The time until which the link does not read, because of ``pace``.
+    @exclusivity(unchecked) private var pausedUntil: UInt64 = 0
     /// Promise that succeeds when the link is up and fails if the link ends before that.
     private let up: EventLoopPromise<LinkUp>
 
@@ -244,14 +248,31 @@ package final class LinkHandler: ChannelInboundHandler {
     }
 
     /// Applies changed access rules: withdraws the offers that are not allowed any more, and adds those that are now.
+    ///
+    /// Closes the link if its peer has sent ops of other hosts and may do so no more, or now. Ops that are dropped in
+    /// between leave holes in streams, and announcements of other hosts are not repeated.
     func applyRules() {
         guard machine.peer != nil, machine.isOpen else { return }
+        let mayRelay = machine.mayRelay
         identify()
-        for (offer, isPrivate) in node.withdrawForbidden(of: link) { withheld[offer] = isPrivate }
+        if machine.mayRelay != mayRelay, hasDroppedOps || hasRelayedOps { return close(Self.relayChanged) }
+        node.directory.recordOwner(of: link)
         let waiting = withheld
         withheld = [:]
         for (offer, isPrivate) in waiting { add(offer, isPrivate: isPrivate) }
+        for (offer, isPrivate) in node.withdrawForbidden(of: link) where withheld.count < Self.maximumWithheld {
+            withheld[offer] = isPrivate
+        }
     }
+
+    /// Whether streams or offers of hosts behind the peer use the link.
+    private var hasRelayedOps: Bool {
+        link.hasRoutedStreams.load(ordering: .relaxed)
+            || node.directory.offers(of: link).contains(where: \.offer.isRelayed)
+    }
+
+    private static let relayChanged = AstraNetError(
+        .insecure, "the access rules have changed: whether the peer may carry messages of other hosts")
 
     // MARK: - Events from the node
 
@@ -423,10 +444,21 @@ package final class LinkHandler: ChannelInboundHandler {
 
     /// Stops reading for a while if the peer sends more bytes than the limit allows.
     private func keepPace(_ count: Int) {
-        guard let pause = pace?.received(count, now: link.now), let context else { return }
+        let now = link.now
+        guard let pause = pace?.received(count, now: now), let context else { return }
+        // NIO passes up to four reads before it looks at the option.
+        let isPausing = pausedUntil > now
+        pausedUntil = now + pause
+        guard !isPausing else { return }
         setReading(false, context)
-        link.eventLoop.scheduleTask(in: .nanoseconds(Int64(clamping: pause))) { [link] in
+        resumeReading()
+    }
+
+    /// Reads again at ``pausedUntil``.
+    private func resumeReading() {
+        link.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(pausedUntil)) { [link] in
             guard let handler = link.handler.value, let context = handler.context else { return }
+            guard handler.pausedUntil <= link.now else { return handler.resumeReading() }
             handler.setReading(true, context)
         }
     }
@@ -469,6 +501,8 @@ package final class LinkHandler: ChannelInboundHandler {
             case .link:
                 perform(machine.received(op, now: link.now))
             case .forged:
+                hasDroppedOps = true
+                if op.header.command == .dial { streams.refuseRelayed(op) }
                 node.forgedOp(of: op.header.source.host, from: link, log)
             case .none:
                 return

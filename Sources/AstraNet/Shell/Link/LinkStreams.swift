@@ -187,6 +187,14 @@ package final class LinkStreams {
         }
     }
 
+    /// Refuses a DIAL of another host than the peer, which may not carry it.
+    func refuseRelayed(_ dial: Op) {
+        let isUnderstood = DialBlock(decoding: dial.payload)?.isOfDialer ?? false
+        refuse(
+            dial.header.source, node.address(port: dial.header.destination.port),
+            "not allowed: the router is not one that \(node.id) accepts ('access.relay')", understands: isUnderstood)
+    }
+
     /// Refuses a DIAL with ERR if the dialer understands that.
     private func refuse(_ remote: Address, _ local: Address, _ message: String, understands: Bool = true) {
         guard understands else { return }

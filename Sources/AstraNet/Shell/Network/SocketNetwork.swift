@@ -17,7 +17,7 @@ package struct SocketNetwork: LinkNetwork {
     private static let waterMark = ChannelOptions.Types.WriteBufferWaterMark(low: 256 * 1_024, high: 1 << 20)
 
     /// Maximum number of connections that wait to be accepted.
-    private static let backlog: Int32 = 1_024
+    static let backlog: Int32 = 1_024
 
     package init() {}
 
@@ -86,19 +86,10 @@ package struct SocketNetwork: LinkNetwork {
         at address: SocketAddress, on group: any EventLoopGroup,
         initializer: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>
     ) -> EventLoopFuture<any Channel> {
-        let server = Self.server(on: group, isTCP: address.ipAddress != nil, initializer)
+        Self.server(on: group, isTCP: true, initializer)
             .serverChannelOption(.backlog, value: Self.backlog)
-        guard address.ipAddress == nil else {
-            return server.serverChannelOption(.socketOption(.so_reuseaddr), value: 1).bind(to: address)
-        }
-        return server.serverChannelInitializer { channel in
-            channel.eventLoop.makeCompletedFuture {
-                // Linux gives the file the mode of the socket, so other users can never connect.
-                try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: CInt.self) {
-                    _ = fchmod($0, UnixSocketFile.mode)
-                }
-            }
-        }.bind(to: address)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .bind(to: address)
     }
 
     /// Makes a channel of a socket that is bound and listens already. It accepts connections when its option `autoRead`

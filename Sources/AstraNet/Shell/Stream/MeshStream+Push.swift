@@ -180,9 +180,10 @@ extension MeshStream {
     package var callerIdentity: LinkIdentity {
         let peer = link.identity
         guard remoteAddress.host != link.peer?.host else { return peer }
-        // Only a router that the access rules name is believed.
+        // Only a router that the access rules name, and that removes what its clients claim, is believed.
         guard let rules = peer.rules else { return .unknown }
-        let text = peer.mayRelay ? withStorage { $0.active?.state.dialContext?.block.identity } : nil
+        let isBelieved = peer.mayRelay && link.peer?.has(.identity) ?? false
+        let text = isBelieved ? withStorage { $0.active?.state.dialContext?.block.identity } : nil
         guard let text else { return LinkIdentity(PeerCredentials(), rules) }
         return LinkIdentity(RelayedIdentity.credentials(in: text), rules)
     }

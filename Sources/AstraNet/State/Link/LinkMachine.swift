@@ -177,9 +177,13 @@ struct LinkMachine: Hashable, Sendable {
     func destination(of header: OpHeader) -> Destination {
         guard case .up(let peer) = phase else { return isOpen ? .link : .none }
         guard header.destination.host == localHost || header.destination.host == .peer else { return .otherNode(peer) }
-        // A PONG has the destination of the PING as its source.
-        guard mayRelay || header.source.host == peer.host || header.source.host == .peer else { return .forged }
+        guard mayRelay || header.source.host == peer.host || isOwnPong(header) else { return .forged }
         return header.command.isOfStreams ? .stream(peer) : .link
+    }
+
+    /// Whether the op is a PONG of the peer, which has the destination of the PING as its source.
+    private func isOwnPong(_ header: OpHeader) -> Bool {
+        header.command == .pong && header.source.host == .peer
     }
 
     /// Records that bytes arrived.

@@ -29,6 +29,7 @@ extension Handshake.Ability {
         case .eager: 2
         case .window: 4
         case .push: 8
+        case .identity: 16
         }
     }
 }
