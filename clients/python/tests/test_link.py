@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import List, Optional, Type, Union
 
 import pytest
 
-from chanserv import ConnectionLost, ProtocolError, RequestFailed, SourceFailed
+from chanserv import ConnectionLost, NotAllowed, ProtocolError, RequestFailed, ServiceBusy, SourceFailed
 from chanserv import _ops as ops
 from chanserv import Limits
 from chanserv._identity import Identity
@@ -278,6 +278,25 @@ def test_a_host_that_gives_the_stream_up_has_not_answered() -> None:
     assert request.master is not None and request.master.refusal
     with pytest.raises(RequestFailed):
         request.take_source()
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("busy: quota, retry after 1500 ms", ServiceBusy),
+        ("not allowed: echo", NotAllowed),
+        ("deadline exceeded", TimeoutError),
+    ],
+)
+def test_codes_of_errors_have_classes(text: str, kind: Type[Exception]) -> None:
+    peer = Peer()
+    request = peer.post()
+    peer.stream(ops.SYN)
+    peer.stream(ops.ERR, text.encode())
+    with pytest.raises(kind, match=text) as raised:
+        request.take_source()
+    if isinstance(raised.value, ServiceBusy):
+        assert raised.value.retry_after == 1.5
 
 
 def test_reset_of_a_host_ends_its_streams_with_ops() -> None:

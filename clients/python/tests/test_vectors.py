@@ -101,9 +101,10 @@ def described(block: ops.Block) -> str:
         parts.append("cookie(%016x)" % block.cookie)
     if block.deadline is not None:
         parts.append("deadline(%d ms)" % block.deadline)
-    for name, text in (("meta", block.meta), ("bucket", block.bucket), ("traceparent", block.trace_parent)):
+    texts = [("meta", block.meta), ("bucket", block.bucket), ("traceparent", block.trace_parent)]
+    for name, text in [*texts, ("identity", block.identity)]:
         if text is not None:
-            parts.append(f'{name}("{text}")')
+            parts.append('%s("%s")' % (name, text.replace("\n", "\\u000a")))
     if block.source is not None:
         parts.append("source(nonce %016x, stream %d, index %d)" % block.source)
     return "block " + (", ".join(parts) or "empty")

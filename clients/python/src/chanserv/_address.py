@@ -49,6 +49,8 @@ def make_context(
     if (cert is None) != (key is None):
         raise ValueError("cert and key belong together; give both")
     context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["chanserv"])
     if cert is not None:
         context.load_cert_chain(cert, key)
     return context

@@ -27,6 +27,8 @@ DEFAULT_MAX_OP = 65_536
 MAX_OP = 262_144
 
 MAX_BLOCK = 4_096
+# The identity that a router may add, which this client never sends.
+MAX_IDENTITY_ENTRY = 1_027
 MAX_NAME = 1_024
 MAX_ERROR_TEXT = 1_024
 
@@ -176,6 +178,7 @@ class Block(NamedTuple):
     meta: Optional[str] = None
     bucket: Optional[str] = None
     trace_parent: Optional[str] = None
+    identity: Optional[str] = None
     source: Optional[SourceEntry] = None
 
 
@@ -208,6 +211,8 @@ def encode_block(block: Block) -> bytes:
         add(5, block.bucket.encode("utf-8"))
     if block.trace_parent is not None:
         add(6, block.trace_parent.encode("ascii"))
+    if block.identity is not None:
+        add(7, block.identity.encode("utf-8"))
     if block.source is not None:
         add(16, _SOURCE.pack(*block.source))
     return b"".join(entries)
@@ -218,7 +223,7 @@ _LENGTHS = {1: _GRANT.size, 2: _COOKIE.size, 3: 4, 16: _SOURCE.size}
 
 def decode_block(payload: bytes) -> Optional[Block]:
     """Decodes a dial block. Returns `None` for a payload that a receiver ignores (docs/protocol.md §6.1)."""
-    if not payload or payload[0] != 1 or len(payload) > MAX_BLOCK:
+    if not payload or payload[0] != 1 or len(payload) > MAX_BLOCK + MAX_IDENTITY_ENTRY:
         return None
     entries: Dict[int, bytes] = {}
     at = 1
@@ -232,6 +237,11 @@ def decode_block(payload: bytes) -> Optional[Block]:
         entries[kind] = value
         at += 3 + length
 
+    try:
+        identity = entries.get(7, b"").decode("utf-8") or None
+    except UnicodeDecodeError:
+        identity = None
+
     def text(kind: int, encoding: str) -> Optional[str]:
         return entries[kind].decode(encoding) if kind in entries else None
 
@@ -243,6 +253,7 @@ def decode_block(payload: bytes) -> Optional[Block]:
             meta=text(4, "utf-8"),
             bucket=text(5, "utf-8"),
             trace_parent=text(6, "ascii"),
+            identity=identity,
             source=SourceEntry(*_SOURCE.unpack(entries[16])) if 16 in entries else None,
         )
     except UnicodeDecodeError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Optional
+
 
 class ChanservError(Exception):
     """The base of all errors of this package."""
@@ -24,7 +27,17 @@ class RequestRefused(Unavailable):
 
 
 class ServiceBusy(RequestRefused):
-    """The hosts that offer the address take no requests at the moment."""
+    """The hosts that offer the address take no requests at the moment, or this caller has reached its quota."""
+
+    @property
+    def retry_after(self) -> Optional[float]:
+        """The seconds after which the host takes requests again, if it told them."""
+        found = re.search(r"retry after (\d{1,9}) ms", str(self))
+        return None if found is None else int(found.group(1)) / 1000
+
+
+class NotAllowed(ChanservError):
+    """The access rules of the host do not let this client use the service."""
 
 
 class ConnectionLost(ChanservError):
@@ -70,4 +83,6 @@ def error_of_text(text: str, kind: type[ChanservError]) -> ChanservError:
         return DeadlineExceeded(text)
     if code == "busy":
         return ServiceBusy(text)
+    if code == "not allowed":
+        return NotAllowed(text)
     return kind(text or "the host failed the stream without a message; its log may have the reason")
