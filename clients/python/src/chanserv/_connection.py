@@ -76,6 +76,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exception: Optional[Exception]) -> None:
         reason = f": {exception}" if exception is not None else ", which closed it"
         self._end(ConnectionLost(f"lost the link to {self._remote}{reason}"))
+        # With Python 3.9 a lost TLS transport raises from its methods, and warns if it was not closed.
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
         if not self.ended.done():
             self.ended.set_result(None)
 
