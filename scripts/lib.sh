@@ -67,6 +67,15 @@ need_test_tools() {
     if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
 }
 
+# Makes sure that Python can make virtual environments. Installs missing Debian packages.
+need_python() {
+    local missing=()
+    command -v python3 >/dev/null || missing+=(python3 python3-venv)
+    # Debian's Python comes without it.
+    if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
+    if ((${#missing[@]} > 0)); then install_packages "${missing[@]}"; fi
+}
+
 # Makes sure that the tools of scripts/package are there. Installs missing Debian packages.
 need_package_tools() {
     local missing=()
