@@ -1,4 +1,5 @@
 import Chanserv
+import NIOConcurrencyHelpers
 import NIOCore
 import Testing
 
@@ -485,6 +486,62 @@ import Testing
         #expect(host.handler.requests.count == 4 && host.service.counters.requestsOpen == 2)
         host.service.stopAccepting()
         #expect(host.network.names.isEmpty)
+    }
+
+    /// Allows all callers or none, and counts the places that are taken.
+    private final class Gate: RequestAdmission, Sendable {
+        final class Place: AdmissionPlace {
+            let gate: Gate
+            private let hasEnded = NIOLockedValueBox(false)
+
+            init(_ gate: Gate) {
+                self.gate = gate
+                gate.places.withLockedValue { $0 += 1 }
+            }
+
+            deinit { end() }
+
+            func end() {
+                let isFirst = hasEnded.withLockedValue { hasEnded in
+                    defer { hasEnded = true }
+                    return !hasEnded
+                }
+                if isFirst { gate.places.withLockedValue { $0 -= 1 } }
+            }
+        }
+
+        let isOpen = NIOLockedValueBox(true)
+        let places = NIOLockedValueBox(0)
+
+        func isAllowed(_ caller: Caller) -> Bool { isOpen.withLockedValue { $0 } }
+
+        func admit(_ caller: Caller, from address: String, now: ContinuousClock.Instant) -> Admission {
+            places.withLockedValue { $0 } < 3
+                ? .admitted(place: Place(self)) : .refused("busy: you have too many open requests")
+        }
+    }
+
+    @Test func `a caller without permission or beyond its quota is refused, also after it has waited`() throws {
+        let gate = Gate()
+        let host = try ManualService {
+            $0.maxListingRequests = 1
+            $0.admission = gate
+        }
+        let first = try host.request(FakeConnection())
+        let waiting = [FakeConnection(), FakeConnection()]
+        for connection in waiting { #expect(try host.network.request(connection) == .accepted) }
+        #expect(gate.places.withLockedValue { $0 } == 3)
+        #expect(
+            try host.network.request(FakeConnection()) == .refused("busy: you have too many open requests"))
+        gate.isOpen.withLockedValue { $0 = false }
+        let denied = "not allowed: you may not call svc"
+        #expect(try host.network.request(FakeConnection()) == .refused(denied))
+        first.scope.finish(nil)
+        for connection in waiting { #expect(connection.end == .failed(denied)) }
+        #expect(host.service.counters.refused == VirtualService.Refusals(denied: 3, quota: 1))
+        #expect(host.service.counters.errorMass == 0)
+        // Neither the ended nor the refused requests keep a place.
+        #expect(gate.places.withLockedValue { $0 } == 0)
     }
 
     @Test func `requests that wait when the service stops are refused and counted`() throws {

@@ -485,6 +485,12 @@ public final class VirtualService: Sendable {
                 guard let arrival = storage.waiting.popFirst() else { return nil }
                 // The client is gone: it needs no answer, and no plugin is called.
                 if arrival.connection.isPeerClosed { return (arrival.connection, .drop, []) }
+                // The owner may have withdrawn the permission since the request arrived.
+                if let admission = storage.revision.configuration.admission,
+                    !admission.isAllowed(arrival.connection.caller)
+                {
+                    return (arrival.connection, .refuse(.denied, denied), [])
+                }
                 let (decision, actions) = decide(arrival, &storage, now)
                 if case .wait = decision {
                     storage.waiting.prepend(arrival)
