@@ -1,6 +1,7 @@
 import AstraNet
 import Foundation
 import SwiftASN1
+import TestSupport
 import Testing
 import X509
 
@@ -88,12 +89,12 @@ struct CertificateFuzz {
     private(set) var executions = 0
     /// The number of changed certificates whose outer structure could still be decoded.
     private(set) var decoded = 0
-    private var state: UInt64
+    private var generator: SplitMix64
     private let originals: [[UInt8]]
 
     init(seed: UInt64) throws {
         self.seed = seed
-        state = seed
+        generator = SplitMix64(state: seed)
         let authority = try TestAuthority()
         let leaves = [
             TestLeaf(
@@ -109,13 +110,8 @@ struct CertificateFuzz {
         }
     }
 
-    /// SplitMix64.
     private mutating func random(below bound: Int) -> Int {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return Int((z ^ (z >> 31)) % UInt64(bound))
+        Int(generator.next() % UInt64(bound))
     }
 
     private mutating func mutated() -> [UInt8] {

@@ -1,4 +1,5 @@
-/// The names of sources, which servers bind for one client each (`docs/protocol.md` §5): a UUID of version 4 in lower case.
+/// The form of the names of sources, which servers bind for one client each: a UUID of version 4 in lower case
+/// (`docs/protocol.md` §5).
 enum SourceName {
     private static let form = Array("xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx".utf8)
 

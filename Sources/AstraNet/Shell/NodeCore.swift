@@ -250,9 +250,12 @@ package final class NodeCore: Sendable {
     }
 
     private func mayAnnounce(_ offer: ServiceOffer, _ link: Link) -> Bool {
+        let identity = link.identity
+        // Without rules a mesh of 250,000 services needs no text for each of them.
+        guard identity.rules != nil else { return true }
         let suffix = configuration.environmentSuffix
         let name = offer.name.hasSuffix(suffix) ? String(offer.name.dropLast(suffix.count)) : offer.name
-        return link.identity.mayAnnounce(name)
+        return identity.mayAnnounce(name)
     }
 
     /// Whether the offer is that of a source of a request of this node (`docs/protocol.md` §5).

@@ -42,8 +42,8 @@ package struct OwnAddresses: Sendable {
         listening.append((ip, port, isSecure))
     }
 
-    /// All addresses to announce as `ip:port`, or `tls:ip:port` where links need TLS. For a listener on all interfaces, these are the IP addresses that most
-    /// peers see.
+    /// Returns the addresses to announce as `ip:port`, or `tls:ip:port` where links need TLS. For a listener on all
+    /// interfaces, these are the IP addresses that most peers see.
     ///
     /// - Parameter isSecure: whether the addresses that need TLS are returned, or the others.
     package func all(isSecure: Bool = false) -> [String] {

@@ -1,6 +1,7 @@
 import AstraNet
 import Foundation
 import NIOCore
+import TestSupport
 import Testing
 
 /// Random dial blocks. For the full size set `CHANSERV_TEST_FUZZ=10000000`.
@@ -8,20 +9,7 @@ import Testing
     private static let executions =
         ProcessInfo.processInfo.environment["CHANSERV_TEST_FUZZ"].flatMap(Int.init) ?? 50_000
 
-    /// SplitMix64, so that a failure can be repeated.
-    private struct Generator: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-            return z ^ (z >> 31)
-        }
-    }
-
-    private static func randomBlock(_ random: inout Generator) -> [UInt8] {
+    private static func randomBlock(_ random: inout SplitMix64) -> [UInt8] {
         var block = DialBlock(
             push: .random(using: &random)
                 ? DialBlock.Push(nonce: random.next(), maximumSources: 64, window: 16_384) : nil,
@@ -36,7 +24,7 @@ import Testing
         return Array(buffer.readableBytesView)
     }
 
-    private static func mutate(_ bytes: inout [UInt8], _ random: inout Generator) {
+    private static func mutate(_ bytes: inout [UInt8], _ random: inout SplitMix64) {
         for _ in 0..<Int.random(in: 0...4, using: &random) {
             switch Int.random(in: 0..<5, using: &random) {
             case 0 where !bytes.isEmpty:
@@ -59,7 +47,7 @@ import Testing
 
     @Test func `any payload is decoded or ignored, and what a router forwards has only its own identity`() throws {
         let own = "uri spiffe://mesh/host/router"
-        var random = Generator(state: 20_261_201)
+        var random = SplitMix64(state: 20_261_201)
         for execution in 0..<Self.executions {
             let state = random.state
             var bytes = Self.randomBlock(&random)

@@ -1,5 +1,6 @@
 import AstraNet
 import NIOCore
+import TestSupport
 import Testing
 
 @Suite struct DialBlockTests {
@@ -169,7 +170,7 @@ import Testing
     // MARK: - Random bytes
 
     @Test func `random bytes and changed blocks are invalid or decode to a block that encodes again`() throws {
-        var random = SplitMix(state: 10)
+        var random = SplitMix64(state: 10)
         let whole = try Self.encoded(Self.full)
         var valid = 0
         for round in 0..<50_000 {
@@ -205,17 +206,5 @@ import Testing
             rest = rest.dropFirst(length)
         }
         return entries
-    }
-
-    private struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var value = state
-            value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-            return value ^ (value >> 31)
-        }
     }
 }

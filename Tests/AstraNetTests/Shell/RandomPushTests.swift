@@ -1,24 +1,12 @@
 import AstraNet
 import NIOConcurrencyHelpers
 import NIOCore
+import TestSupport
 import Testing
 
 /// Requests with random behaviour of client and server. The client reads what the server wrote, and no resources stay
 /// in use.
 @Suite(.timeLimit(.minutes(10))) struct RandomPushTests {
-    /// SplitMix64.
-    private struct Random: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-            return z ^ z >> 31
-        }
-    }
-
     /// How a server ends a source.
     private enum Ending: UInt8, CaseIterable, Sendable {
         case close, fail, abort
@@ -159,7 +147,7 @@ import Testing
         var readsAtOnce: Bool
         var delay: Int
 
-        init(_ random: inout Random) {
+        init(_ random: inout SplitMix64) {
             sources = (0..<Int.random(in: 0...6, using: &random)).map { _ in
                 let limit = [1, 100, 16_385, 70_000, 200_000].randomElement(using: &random)!
                 return Source(
@@ -262,7 +250,7 @@ import Testing
             try await client.join(try await server.listening())
         }
         let seed = UInt64.random(in: 0 ... .max)
-        var random = Random(state: seed)
+        var random = SplitMix64(state: seed)
         let rounds = isRouted ? 500 : 2_000
         var wrong: [String] = []
         try await withThrowingTaskGroup(of: [String].self) { group in

@@ -1,21 +1,9 @@
 import PluginRuntime
+import TestSupport
 import Testing
 
 /// Reading a damaged file ends with a result or an error. Out-of-bounds reads and overflows would trap.
 @Suite("ELF examination of damaged files") struct ELFFuzzTests {
-    /// A reproducible generator: a failing seed fails again.
-    private struct Generator: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-            return z ^ (z >> 31)
-        }
-    }
-
     private enum Outcome: Hashable { case read, refused }
 
     /// Reads everything that the examination reads.
@@ -47,7 +35,7 @@ import Testing
         let bytes = try ELFLibraryTests.bytes("int chanserv_plugin_v1(void) { return 0; }", style)
         var outcomes: Set<Outcome> = []
         for seed in 0..<3000 as Range<UInt64> {
-            var generator = Generator(state: seed)
+            var generator = SplitMix64(state: seed)
             var changed = bytes
             for _ in 0...Int.random(in: 0..<8, using: &generator) {
                 // Half of the changes hit the first 2 KiB, where the headers and tables are.
@@ -95,7 +83,7 @@ import Testing
         let bytes = LoaderCacheTests.cache([("liba.so.1", "/lib/liba.so.1"), ("libb.so", "/lib/libb.so")])
         for size in 0..<bytes.count { #expect(LoaderCache(Array(bytes[..<size])) == nil) }
         for seed in 0..<2000 as Range<UInt64> {
-            var generator = Generator(state: seed)
+            var generator = SplitMix64(state: seed)
             var changed = bytes
             for _ in 0..<3 {
                 let index = Int.random(in: 0..<changed.count, using: &generator)

@@ -22,7 +22,7 @@ package enum UnixSocketFile {
         try removeAbandoned(path)
         let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw failure(errno) }
-        // Linux gives the file the permissions of the socket, so that nobody can connect before they are set.
+        // Linux gives the file the permissions of the socket, so no other user can connect before they are set.
         guard fchmod(descriptor, mode) == 0, withAddress(path, { bind(descriptor, $0, $1) }) == 0,
             // The umask may have removed permissions.
             chmod(path, mode) == 0, Glibc.listen(descriptor, backlog) == 0

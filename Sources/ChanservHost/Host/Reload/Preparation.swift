@@ -64,7 +64,7 @@ struct Preparation: Sendable {
         for route in configuration.routes {
             guard let key = results[route.plugin]?.instances[route.vAddr] else { continue }
             var options = route.options
-            // With a section `access`, a route that names nobody is denied to all.
+            // With a section `access`, a route without `allow` is denied to all.
             if configuration.access != nil, options.access.allow == nil { options.access.allow = [] }
             routes.append(PlannedRoute(vAddr: route.vAddr, instance: key, options: options))
         }
